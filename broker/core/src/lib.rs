@@ -1,0 +1,1 @@
+//! The Switchboard broker as a pure, deterministic state machine.

@@ -1,0 +1,1 @@
+//! switchboardd: the Switchboard broker daemon, as a program and as a library.

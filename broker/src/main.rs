@@ -1,0 +1,3 @@
+//! switchboardd: the Switchboard broker daemon, as a program and as a library.
+
+fn main() {}

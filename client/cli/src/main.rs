@@ -1,0 +1,3 @@
+//! switchboard: the Switchboard command line.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Switchboard's configuration files as typed settings, with diagnostics that point at the mistake.

@@ -1,0 +1,1 @@
+//! What can be said on a Switchboard connection: names, header, frames, handshake, outcomes.

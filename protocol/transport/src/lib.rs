@@ -1,0 +1,1 @@
+//! Listeners, streams, readiness, credentials and spawning: every system call of Switchboard.

@@ -1,0 +1,1 @@
+//! Simulation, conformance, crash, end-to-end and fuzz tests of Switchboard.
