@@ -1,1 +1,58 @@
-//! What can be said on a Switchboard connection: names, header, frames, handshake, outcomes.
+//! What can be said on a Switchboard connection: names, the frame header, kinds, outcomes, the
+//! handshake and the control operations, exactly as `protocol/SPEC.md` writes them down.
+//!
+//! Nothing here performs I/O. Bytes from outside are parsed, not checked: whoever holds a [`Name`]
+//! or a [`Header`] holds a valid one.
+
+#![no_std]
+
+extern crate alloc;
+
+pub mod control;
+mod extension;
+mod frame;
+mod handshake;
+mod header;
+mod ids;
+mod name;
+mod outcome;
+mod rights;
+mod time;
+
+pub use extension::{CRITICAL, Extension, Extensions, ExtensionsBuilder, extension_type};
+pub use frame::{Decoder, FrameError, Parsed, Parser, Tail, padded, write_frame};
+pub use handshake::{Goodbye, GoodbyeReason, HELLO_MAGIC, Hello, VERSION, Welcome, features};
+pub use header::{HEADER_BYTES, Header, Kind, flags};
+pub use ids::{Epoch, Handle, PeerId};
+pub use name::{Name, NameError, Pattern};
+pub use outcome::{Failure, Outcome};
+pub use rights::{HANDLE_ENTRY_BYTES, HandleEntry, ObjectKind, Rights, Verb, handle_flags};
+pub use time::Instant;
+
+/// The longest frame, header included, that any peer may announce: 256 MiB (SPEC 2.4). Beyond it a
+/// length is taken for garbage and the connection ends; below it, a payload over the broker's own
+/// limit is skipped and answered with [`Outcome::TooLarge`].
+pub const FRAME_BYTES_MAX: u32 = 256 << 20;
+
+/// The longest extension area of a frame in bytes (SPEC 2.5).
+pub const EXTENSION_BYTES_MAX: u16 = 4096;
+
+/// Most handles that one frame may carry (SPEC 2.6), the same as the most file descriptors.
+pub const HANDLES_MAX: u16 = 16;
+
+/// The longest body of a control operation in bytes (SPEC 6.1).
+pub const CONTROL_BYTES_MAX: usize = 16 << 10;
+
+/// Encodes a control body (SPEC 6.1). The types of this crate always encode.
+pub fn encode<T: serde::Serialize>(body: &T) -> alloc::vec::Vec<u8> {
+    postcard::to_allocvec(body).expect("control bodies hold nothing that postcard refuses")
+}
+
+/// Decodes a control body; `None` if it is not exactly one `T` (SPEC 6.1), or longer than
+/// [`CONTROL_BYTES_MAX`] where it came from an untrusted peer (checked by the caller).
+pub fn decode<'a, T: serde::Deserialize<'a>>(bytes: &'a [u8]) -> Option<T> {
+    match postcard::take_from_bytes::<T>(bytes) {
+        Ok((body, [])) => Some(body),
+        _ => None,
+    }
+}

@@ -1,0 +1,148 @@
+//! Everything the broker can ask of the world.
+
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::vec::Vec;
+use switchboard_protocol::{GoodbyeReason, HandleEntry, Header, Outcome, PeerId};
+
+/// One thing to do. The driver carries them out in order; none of them can fail from the broker's
+/// point of view (a link that cannot be written to shows up as [`crate::Input::Disconnect`]).
+#[derive(Debug)]
+pub enum Effect<P> {
+    /// Append a frame to the peer's out queue. Every byte of it, padding included, is reported back
+    /// by [`crate::Input::Wrote`] once it has left.
+    Send {
+        /// To this peer.
+        to: PeerId,
+        /// The header, lengths included.
+        header: Header,
+        /// What follows it.
+        tail: SendTail<P>,
+    },
+    /// Read from the peer (again). New connections are not read before this.
+    Resume {
+        /// The connection.
+        peer: PeerId,
+    },
+    /// Do not read from the peer for now, so that it hurts nobody; bytes already received and not
+    /// yet handed in stay where they are. Hang-ups are still to be noticed.
+    Pause {
+        /// The connection.
+        peer: PeerId,
+    },
+    /// Read nothing more from the peer, write what its out queue holds as far as it takes it now,
+    /// then close it and hand in [`crate::Input::Disconnect`].
+    Close {
+        /// The connection.
+        peer: PeerId,
+    },
+    /// Read the configuration again and hand in [`crate::Input::Reloaded`].
+    Reload,
+    /// Something to log. Facts; the words are the driver's.
+    Log(Fact),
+}
+
+/// What follows the header of a frame to send.
+#[derive(Debug)]
+pub enum SendTail<P> {
+    /// Nothing.
+    Empty,
+    /// The tail of the frame that came in, untouched.
+    Forward(P),
+    /// The tail of the frame that came in, its handle table replaced by these entries (as many).
+    Patched(P, Box<[HandleEntry]>),
+    /// A body that the broker wrote.
+    Own(Vec<u8>),
+}
+
+/// Something worth telling an operator.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fact {
+    /// A connection was admitted.
+    Connected {
+        /// The connection.
+        peer: PeerId,
+        /// User id.
+        uid: u32,
+        /// Process id.
+        pid: u32,
+    },
+    /// A connection is gone.
+    Disconnected {
+        /// The connection.
+        peer: PeerId,
+        /// Calls that ended with it.
+        calls: u32,
+    },
+    /// The broker ended a connection.
+    Expelled {
+        /// The connection.
+        peer: PeerId,
+        /// User id.
+        uid: u32,
+        /// Process id.
+        pid: u32,
+        /// The reason it was told.
+        why: GoodbyeReason,
+        /// The message it was told.
+        message: String,
+    },
+    /// Connections of a user come faster than its quota; they wait.
+    ConnectionsDelayed {
+        /// User id.
+        uid: u32,
+    },
+    /// What was read is wrong or over limits, by outcome (first of its kind for this connection).
+    Refused {
+        /// The connection.
+        peer: PeerId,
+        /// User id.
+        uid: u32,
+        /// Which outcome it was told.
+        outcome: Outcome,
+        /// The message it was told.
+        message: String,
+    },
+    /// A name has a new owner.
+    Owned {
+        /// The name.
+        name: String,
+        /// The owner.
+        peer: PeerId,
+        /// Its epoch.
+        epoch: u64,
+    },
+    /// A name has lost its last owner.
+    Orphaned {
+        /// The name.
+        name: String,
+    },
+    /// Audit: somebody sees other people's traffic from now on.
+    MonitorStarted {
+        /// The connection.
+        peer: PeerId,
+        /// User id.
+        uid: u32,
+        /// Process id.
+        pid: u32,
+        /// Of these names.
+        pattern: String,
+        /// With so many bytes of each payload.
+        payload_bytes: u32,
+    },
+    /// Audit: and no longer.
+    MonitorEnded {
+        /// The connection.
+        peer: PeerId,
+    },
+    /// New configuration is in force.
+    Reloaded {
+        /// Handles that were revoked so far.
+        revoked: u32,
+    },
+    /// New configuration is wrong; the old one stays.
+    ReloadFailed {
+        /// Every diagnostic.
+        message: String,
+    },
+}

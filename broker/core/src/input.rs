@@ -1,0 +1,95 @@
+//! Everything that can happen to the broker.
+
+use crate::{Identity, Limits, Policy};
+use alloc::string::String;
+use alloc::vec::Vec;
+use switchboard_protocol::{FrameError, Header, PeerId};
+
+/// One thing that has happened. Handed to [`crate::Broker::handle`] in the order in which it did.
+#[derive(Debug)]
+pub enum Input<P> {
+    /// A connection was accepted. The driver picks the id: a slot of its own table of links, and a
+    /// generation that slot never had. It reads nothing before [`crate::Effect::Resume`].
+    Connect {
+        /// The connection.
+        peer: PeerId,
+        /// Who it is, by the kernel.
+        identity: Identity,
+    },
+    /// A connection is gone, or the driver has closed it after [`crate::Effect::Close`]. The last
+    /// input of that peer.
+    Disconnect {
+        /// The connection.
+        peer: PeerId,
+        /// What is known of how.
+        how: Departure,
+    },
+    /// A whole frame came.
+    Frame {
+        /// From this peer.
+        from: PeerId,
+        /// Its header, valid.
+        header: Header,
+        /// What follows the header; `header.tail_len()` bytes, extensions well formed.
+        tail: P,
+    },
+    /// A frame came whose payload is over [`Limits::payload_bytes_max`]: the driver skips its tail,
+    /// the sender is told.
+    Oversized {
+        /// From this peer.
+        from: PeerId,
+        /// Its header, valid.
+        header: Header,
+    },
+    /// The peer's bytes cannot be read as frames. Nothing after this is read from it.
+    Broken {
+        /// From this peer.
+        from: PeerId,
+        /// What is wrong.
+        why: Breach,
+    },
+    /// So many bytes of this peer's out queue have left for the kernel. At most one a turn and link;
+    /// it must come in time after every send that the queue took, also if nothing else happens.
+    Wrote {
+        /// The connection.
+        peer: PeerId,
+        /// Bytes, padding included.
+        bytes: usize,
+    },
+    /// The moment of [`crate::Broker::next_wake`] has come, or any other moment.
+    Wake,
+    /// Configuration was read again, in answer to [`crate::Effect::Reload`] or to a signal.
+    Reloaded {
+        /// What was read, or every diagnostic as text; then the old settings stay.
+        result: Result<Settings, String>,
+    },
+    /// The daemon wants to end. Every peer is told, every open call ends.
+    Shutdown,
+}
+
+/// What breaks a connection before its frames reach the broker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Breach {
+    /// The stream is not a sequence of frames.
+    Frame(FrameError),
+    /// File descriptors came where none belong, or more than fit.
+    FileDescriptors,
+}
+
+/// How a connection ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Departure {
+    /// The process's exit status as `wait(2)` has it, where the kernel told.
+    pub exit_status: Option<u32>,
+}
+
+/// What configuration says to the broker, taken as a whole or not at all.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The rules.
+    pub policy: Policy,
+    /// The limits.
+    pub limits: Limits,
+    /// The files this was read from, for the one who asked.
+    pub files: Vec<String>,
+}

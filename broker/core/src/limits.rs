@@ -1,0 +1,109 @@
+//! Every maximum of the broker. Their sum is the memory it can need, shown by `switchboard status`.
+
+use alloc::vec::Vec;
+use core::time::Duration;
+
+/// The limits in force. Each has a key of the same name in the `[limits]` table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections at once, of all users.
+    pub connections_max: u32,
+    /// Names at once that were made at run time or opened.
+    pub names_max: u32,
+    /// Handles at once, of all connections.
+    pub handles_max: u32,
+    /// Open calls at once, of all connections.
+    pub calls_open_max: u32,
+    /// Messages that wait for a server, of all names.
+    pub waiting_max: u32,
+    /// Bytes of payload of messages that wait, and of frames half received, of all users.
+    pub buffered_bytes_max: u64,
+    /// Watches, waits and monitors at once.
+    pub watches_max: u32,
+    /// Largest payload that is passed on, in bytes.
+    pub payload_bytes_max: u32,
+    /// Bytes that may wait to be read by one peer before its own frames are no longer read, and
+    /// before messages to it wait at their name instead.
+    pub link_bytes_high: u32,
+    /// Bytes that may wait to be read by one peer, replies included; a reply beyond it becomes
+    /// `TooLarge`.
+    pub link_bytes_max: u32,
+    /// Bytes beyond that for outcomes, credits and events, which are never held back.
+    pub link_bytes_reserved: u32,
+    /// How long a connection may take to say hello.
+    pub hello_timeout: Duration,
+    /// A waiting message gains one level of priority in this time, so that none starves.
+    pub ageing_step: Duration,
+    /// Quotas of a user that no table names.
+    pub user_default: UserLimits,
+    /// Quotas by user id.
+    pub users: Vec<(u32, UserLimits)>,
+}
+
+/// What one user's connections may use in all, and each of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UserLimits {
+    /// Connections at once.
+    pub connections: u32,
+    /// New connections a second, and how many may come in one burst; beyond, they wait.
+    pub connections_per_second: u32,
+    /// Handles at once, per connection.
+    pub handles: u32,
+    /// Names served or stood by for at once, per connection.
+    pub names: u32,
+    /// Open calls at once, per connection.
+    pub calls_open: u32,
+    /// Messages that wait for a server, per connection.
+    pub waiting: u32,
+    /// Bytes of payload that wait for a server and of frames half received, per user.
+    pub buffered_bytes: u64,
+    /// Watches, waits and monitors at once, per connection.
+    pub watches: u32,
+    /// Bytes of one-way sends on their way at once, per handle.
+    pub send_bytes: u32,
+}
+
+impl Default for UserLimits {
+    fn default() -> Self {
+        Self {
+            connections: 12_000,
+            connections_per_second: 5_000,
+            handles: 8_192,
+            names: 131_072,
+            calls_open: 4_096,
+            waiting: 4_096,
+            buffered_bytes: 256 << 20,
+            watches: 256,
+            send_bytes: 1 << 20,
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections_max: 16_384,
+            names_max: 262_144,
+            handles_max: 524_288,
+            calls_open_max: 131_072,
+            waiting_max: 131_072,
+            buffered_bytes_max: 1 << 30,
+            watches_max: 4_096,
+            payload_bytes_max: 16 << 20,
+            link_bytes_high: 1 << 20,
+            link_bytes_max: 64 << 20,
+            link_bytes_reserved: 4 << 20,
+            hello_timeout: Duration::from_secs(30),
+            ageing_step: Duration::from_millis(100),
+            user_default: UserLimits::default(),
+            users: Vec::new(),
+        }
+    }
+}
+
+impl Limits {
+    /// The quotas of a user.
+    pub fn of_user(&self, uid: u32) -> &UserLimits {
+        self.users.iter().find(|(user, _)| *user == uid).map_or(&self.user_default, |(_, limits)| limits)
+    }
+}
