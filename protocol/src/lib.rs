@@ -9,6 +9,7 @@
 extern crate alloc;
 
 pub mod control;
+mod event;
 mod extension;
 mod frame;
 mod handshake;
@@ -19,6 +20,7 @@ mod outcome;
 mod rights;
 mod time;
 
+pub use event::Event;
 pub use extension::{CRITICAL, Extension, Extensions, ExtensionsBuilder, extension_type};
 pub use frame::{Decoder, FrameError, Parsed, Parser, Tail, padded, write_frame};
 pub use handshake::{Goodbye, GoodbyeReason, HELLO_MAGIC, Hello, VERSION, Welcome, features};
