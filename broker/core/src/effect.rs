@@ -36,6 +36,12 @@ pub enum Effect<P> {
         /// The connection.
         peer: PeerId,
     },
+    /// Every trace of a disconnected peer is gone: its slot may be used again, with another
+    /// generation. Not before.
+    Forget {
+        /// The connection that was.
+        peer: PeerId,
+    },
     /// Read the configuration again and hand in [`crate::Input::Reloaded`].
     Reload,
     /// Something to log. Facts; the words are the driver's.
@@ -136,10 +142,7 @@ pub enum Fact {
         peer: PeerId,
     },
     /// New configuration is in force.
-    Reloaded {
-        /// Handles that were revoked so far.
-        revoked: u32,
-    },
+    Reloaded,
     /// New configuration is wrong; the old one stays.
     ReloadFailed {
         /// Every diagnostic.

@@ -83,6 +83,19 @@ pub struct Departure {
     pub exit_status: Option<u32>,
 }
 
+/// What is fixed for a broker's life and that it tells those who ask.
+#[derive(Clone, Debug, Default)]
+pub struct Instance {
+    /// Greater than that of every earlier broker on the same state (SPEC 3.5).
+    pub incarnation: u32,
+    /// Version of the program.
+    pub version: String,
+    /// Its process id.
+    pub pid: u32,
+    /// Whether it is the system instance.
+    pub system: bool,
+}
+
 /// What configuration says to the broker, taken as a whole or not at all.
 #[derive(Clone, Debug)]
 pub struct Settings {

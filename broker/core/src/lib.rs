@@ -9,16 +9,33 @@
 
 extern crate alloc;
 
+mod broker;
+mod call;
+mod control;
 mod effect;
+mod handle;
 mod identity;
 mod input;
 mod limits;
+mod list;
+mod monitor;
+mod object;
 mod payload;
+mod peer;
 mod policy;
+mod report;
+mod send;
+mod slab;
+mod timers;
+mod user;
+mod waiting;
+mod waits;
+mod watch;
 
+pub use broker::Broker;
 pub use effect::{Effect, Fact, SendTail};
 pub use identity::Identity;
-pub use input::{Breach, Departure, Input, Settings};
+pub use input::{Breach, Departure, Input, Instance, Settings};
 pub use limits::{Limits, UserLimits};
 pub use payload::Payload;
 pub use policy::{Decision, Policy, Rule, Subject};

@@ -22,6 +22,8 @@ pub struct Limits {
     pub watches_max: u32,
     /// Largest payload that is passed on, in bytes.
     pub payload_bytes_max: u32,
+    /// Bytes of one-way sends that may be on their way on one handle, and at one server, at once.
+    pub send_bytes: u32,
     /// Bytes that may wait to be read by one peer before its own frames are no longer read, and
     /// before messages to it wait at their name instead.
     pub link_bytes_high: u32,
@@ -59,8 +61,6 @@ pub struct UserLimits {
     pub buffered_bytes: u64,
     /// Watches, waits and monitors at once, per connection.
     pub watches: u32,
-    /// Bytes of one-way sends on their way at once, per handle.
-    pub send_bytes: u32,
 }
 
 impl Default for UserLimits {
@@ -71,10 +71,9 @@ impl Default for UserLimits {
             handles: 8_192,
             names: 131_072,
             calls_open: 4_096,
-            waiting: 4_096,
+            waiting: 16_384,
             buffered_bytes: 256 << 20,
             watches: 256,
-            send_bytes: 1 << 20,
         }
     }
 }
@@ -86,10 +85,11 @@ impl Default for Limits {
             names_max: 262_144,
             handles_max: 524_288,
             calls_open_max: 131_072,
-            waiting_max: 131_072,
+            waiting_max: 262_144,
             buffered_bytes_max: 1 << 30,
             watches_max: 4_096,
             payload_bytes_max: 16 << 20,
+            send_bytes: 1 << 20,
             link_bytes_high: 1 << 20,
             link_bytes_max: 64 << 20,
             link_bytes_reserved: 4 << 20,

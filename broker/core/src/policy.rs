@@ -66,6 +66,18 @@ impl Decision<'_> {
     }
 }
 
+impl core::fmt::Display for Decision<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(match self {
+            Self::Rule(rule) => &rule.source,
+            Self::OwnUser => "this is a user instance, and its own user may do everything",
+            Self::Reserved => "names under `switchboard` are the broker's own",
+            Self::NoRule => "no [[allow]] table allows it, and nothing is allowed unless one does",
+            Self::Unknown => "the kernel cannot say who this is, so no rule matches",
+        })
+    }
+}
+
 impl Subject {
     /// Whether `who` is meant.
     pub fn matches(&self, who: &Identity) -> bool {

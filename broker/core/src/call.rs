@@ -1,0 +1,696 @@
+//! Calls: each ends exactly once (SPEC 4, 5).
+
+use crate::broker::{Broker, Timer, Turn};
+use crate::list::{Links, List};
+use crate::slab::NONE;
+use crate::timers::TimerId;
+use crate::waiting::Message;
+use crate::{Departure, Payload, SendTail};
+use alloc::format;
+use alloc::string::{String, ToString};
+use core::time::Duration;
+use switchboard_protocol::{
+    Epoch, Failure, Header, Instant, Kind, Outcome, PeerId, Verb, control, encode, flags, padded,
+};
+
+/// A call from the moment it is taken until its caller has the outcome and no server has it.
+#[derive(Debug)]
+pub(crate) struct Call {
+    pub(crate) caller: PeerId,
+    /// The user it counts against.
+    user: u32,
+    /// The caller's id of it.
+    pub(crate) caller_call: u64,
+    /// The caller's handle, as on the wire.
+    pub(crate) handle: u64,
+    /// [`NONE`] for a control call.
+    pub(crate) object: u32,
+    pub(crate) target: Target,
+    /// Whether the caller still waits for the outcome. If not, the server still has the request.
+    pub(crate) open: bool,
+    pub(crate) since: Instant,
+    pub(crate) deadline: Instant,
+    timer: TimerId,
+    pub(crate) priority: u8,
+    pub(crate) stream: bool,
+    /// Items that the caller has room for.
+    pub(crate) credit: u64,
+    /// Items that it was given.
+    pub(crate) items: u64,
+    /// The request in whose service it was made; 0 for none.
+    pub(crate) parent: u64,
+    /// Handles that die with it.
+    pub(crate) scoped: List,
+    pub(crate) by_caller: Links,
+    pub(crate) by_server: Links,
+    pub(crate) by_wait: Links,
+}
+
+/// Where a call is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Target {
+    /// Just made.
+    Nowhere,
+    /// In the queue of its object, as this message.
+    Waiting(u32),
+    /// At this server.
+    Server(u32),
+    /// At the broker: waits for a name.
+    Wait(u32),
+    /// At the broker: this watch.
+    Watch(u32),
+    /// At the broker: this monitor.
+    Monitor(u32),
+    /// At the broker: a reload.
+    Reload,
+}
+
+/// When to try again after `Busy`, in milliseconds: by then a queue has moved.
+const RETRY_AFTER_MS: u32 = 10;
+
+impl<P: Payload> Broker<P> {
+    /// A CALL on a handle (SPEC 4.1).
+    #[inline]
+    pub(crate) fn call(&mut self, turn: &mut Turn<'_, P>, from: u32, header: Header, tail: P) {
+        self.counters.calls += 1;
+        if let Err((outcome, message)) = self.try_call(turn, from, header, tail) {
+            self.refuse(turn, from, &header, outcome, &message);
+        }
+    }
+
+    fn try_call(
+        &mut self,
+        turn: &mut Turn<'_, P>,
+        from: u32,
+        mut header: Header,
+        tail: P,
+    ) -> Result<(), (Outcome, String)> {
+        let handle = self.find_handle(from, header.handle)?;
+        let grip = &self.handles[handle];
+        if !grip.rights.contains(Verb::Call.right()) {
+            return Err((Outcome::Denied, "the handle does not have the right `call`".to_string()));
+        }
+        let object = grip.object;
+        self.check_payload(&header)?;
+        self.check_call_slot(from, header.call)?;
+        self.inherit(from, &mut header);
+        if header.deadline != 0 && header.deadline <= turn.now.0 {
+            return Err((
+                Outcome::DeadlineExceeded,
+                "the deadline had passed when the call came".to_string(),
+            ));
+        }
+        self.check_owner(object, &header)?;
+        let bytes = padded(header.len as usize) as u64;
+        let server = if self.objects[object].waiting_len == 0 {
+            self.choose_server(object, Epoch(header.epoch), true, bytes)
+        } else {
+            None
+        };
+        if server.is_none() {
+            if header.flags & flags::NO_WAIT != 0 {
+                return Err((
+                    Outcome::Busy,
+                    "no server has room now, and the call asked not to wait".to_string(),
+                ));
+            }
+            self.check_waiting_quota(from, bytes)?;
+        }
+
+        let call = self.enter_call(turn, from, object, &header);
+        let taken = if header.handles == 0 {
+            alloc::vec::Vec::new()
+        } else {
+            match self.take_handles(turn, from, Some(call), &header, &tail) {
+                Ok(taken) => taken,
+                Err(refusal) => {
+                    self.erase_call(turn, call);
+                    return Err(refusal);
+                }
+            }
+        };
+        match server {
+            Some(server) => self.deliver_call(turn, server, call, header, tail, &taken),
+            None => self.wait_in_line(turn, from, object, Message::Call(call), header, tail, taken),
+        }
+        Ok(())
+    }
+
+    /// Whether there is an owner, and the one that is expected.
+    pub(crate) fn check_owner(&self, object: u32, header: &Header) -> Result<(), (Outcome, String)> {
+        let it = &self.objects[object];
+        if it.owners.is_empty() {
+            let message = match &it.name {
+                Some(name) => format!("nobody serves `{name}`"),
+                None => "the private service has ended".to_string(),
+            };
+            return Err((Outcome::NoOwner, message));
+        }
+        if header.epoch != 0 && !self.is_current(object, Epoch(header.epoch)) {
+            let message = format!(
+                "the owner expected had epoch {:#x}, the present one has {:#x}",
+                header.epoch, it.epoch.0
+            );
+            return Err((Outcome::OwnerChanged, message));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn check_payload(&self, header: &Header) -> Result<(), (Outcome, String)> {
+        let most = self.limits.payload_bytes_max as usize;
+        if most < header.payload_len() {
+            let len = header.payload_len();
+            return Err((
+                Outcome::TooLarge,
+                format!("a payload of {len} bytes; this broker takes {most} (limits.payload_bytes_max)"),
+            ));
+        }
+        Ok(())
+    }
+
+    /// SPEC 4.2, and the quotas of open calls.
+    pub(crate) fn check_call_slot(&self, from: u32, word: u64) -> Result<(), (Outcome, String)> {
+        let peer = self.peer(from);
+        let most = self.limits.of_user(peer.identity.uid).calls_open;
+        let slot = word as u32;
+        if most <= slot || most <= peer.calls.len() {
+            let message = format!(
+                "this connection may have {most} calls open (limits.user.calls_open); call slot {slot}"
+            );
+            return Err((Outcome::Busy, message));
+        }
+        if peer.call_at(slot).is_some() {
+            return Err((Outcome::Invalid, format!("call slot {slot} is in use by an open call (SPEC 4.2)")));
+        }
+        let most = self.limits.calls_open_max;
+        if most <= self.calls.len() || most / 2 <= self.users[peer.user].calls {
+            let message = format!(
+                "of the {most} open calls of this broker your user has half, or all are in use (limits.calls_open_max)"
+            );
+            return Err((Outcome::Busy, message));
+        }
+        Ok(())
+    }
+
+    /// SPEC 4.4: a call in service of a request never outlives it and may have its priority; else
+    /// policy caps the priority.
+    #[inline]
+    pub(crate) fn inherit(&self, from: u32, header: &mut Header) {
+        let mut most = self.peer(from).priority_max;
+        if header.seq != 0 {
+            match self.request_of(from, header.seq).map(|parent| &self.calls[parent]) {
+                Some(parent) => {
+                    most = most.max(parent.priority);
+                    if parent.deadline != Instant::NEVER
+                        && (header.deadline == 0 || parent.deadline.0 < header.deadline)
+                    {
+                        header.deadline = parent.deadline.0;
+                    }
+                }
+                None => header.seq = 0,
+            }
+        }
+        header.priority = header.priority.min(most);
+    }
+
+    /// The request of that id, if this peer has it.
+    #[inline]
+    pub(crate) fn request_of(&self, server: u32, word: u64) -> Option<u32> {
+        let call = self.calls.find(word)?;
+        match self.calls[call].target {
+            Target::Server(at) if self.servers[at].peer.slot == server => Some(call),
+            _ => None,
+        }
+    }
+
+    /// Makes an open call of a frame that was let through.
+    pub(crate) fn enter_call(&mut self, turn: &Turn<'_, P>, from: u32, object: u32, header: &Header) -> u32 {
+        let peer = self.peer(from);
+        let (caller, user) = (peer.id, peer.user);
+        let deadline = if header.deadline == 0 { Instant::NEVER } else { Instant(header.deadline) };
+        let call = self.calls.insert(Call {
+            caller,
+            user,
+            caller_call: header.call,
+            handle: header.handle,
+            object,
+            target: Target::Nowhere,
+            open: true,
+            since: turn.now,
+            deadline,
+            timer: TimerId::NONE,
+            priority: header.priority,
+            stream: header.flags & flags::STREAM != 0,
+            credit: 0,
+            items: 0,
+            parent: header.seq,
+            scoped: List::EMPTY,
+            by_caller: Links::OUT,
+            by_server: Links::OUT,
+            by_wait: Links::OUT,
+        });
+        if deadline != Instant::NEVER {
+            self.calls[call].timer = self.timers.insert(deadline, Timer::Call(call));
+        }
+        self.users[user].calls += 1;
+        self.calls_open += 1;
+        let peer = self.peers[from as usize].as_mut().expect("a peer that is connected");
+        peer.enter_call(header.call as u32, call);
+        peer.calls.push(&mut self.calls, call, |call| &mut call.by_caller);
+        call
+    }
+
+    /// Gives a call to a server that has room for it.
+    #[inline]
+    pub(crate) fn deliver_call(
+        &mut self,
+        turn: &mut Turn<'_, P>,
+        server: u32,
+        call: u32,
+        mut header: Header,
+        tail: P,
+        taken: &[u64],
+    ) {
+        let word = self.calls.word(call);
+        let it = &mut self.calls[call];
+        it.target = Target::Server(server);
+        header.call = word;
+        header.priority = it.priority;
+        header.deadline = if it.deadline == Instant::NEVER { 0 } else { it.deadline.0 };
+        let (caller, credit, stream) = (it.caller, it.credit, it.stream);
+        let at = &mut self.servers[server];
+        at.outstanding += 1;
+        header.handle = at.handle;
+        header.epoch = at.epoch.0;
+        let to = at.peer.slot;
+        let peer = self.peers[to as usize].as_mut().expect("a peer that is connected");
+        peer.requests.push(&mut self.calls, call, |call| &mut call.by_server);
+        let handle = header.handle;
+        self.stamp(caller, &mut header);
+        let tail = self.tail_for(turn, to, tail, taken);
+        self.tap(turn, caller, to, &header, &tail, self.servers[server].object);
+        self.push(turn, to, header, tail);
+        if stream && 0 < credit {
+            let header = Header { handle, call: word, seq: credit, ..Header::new(Kind::Credit) };
+            self.push(turn, to, header, SendTail::Empty);
+        }
+    }
+
+    /// Writes into a delivered frame who it is from (SPEC 5.1).
+    #[inline]
+    pub(crate) fn stamp(&self, from: PeerId, header: &mut Header) {
+        header.seq = from.to_wire();
+        header.caller = match self.peers.get(from.slot as usize).and_then(Option::as_ref) {
+            Some(peer) if peer.id == from => {
+                u64::from(peer.identity.uid) | u64::from(peer.identity.pid) << 32
+            }
+            // It sent and left while its message waited.
+            _ => 0,
+        };
+    }
+
+    /// The tail of a frame on its way to `to`, its handles replaced by the receiver's own.
+    #[inline]
+    pub(crate) fn tail_for(
+        &mut self,
+        turn: &mut Turn<'_, P>,
+        to: u32,
+        tail: P,
+        taken: &[u64],
+    ) -> SendTail<P> {
+        if taken.is_empty() {
+            SendTail::Forward(tail)
+        } else {
+            SendTail::Patched(tail, self.give_handles(turn, to, taken))
+        }
+    }
+
+    /// REPLY and OUTCOME from a server (SPEC 5.4, 5.5).
+    #[inline]
+    pub(crate) fn answer(&mut self, turn: &mut Turn<'_, P>, from: u32, mut header: Header, tail: P) {
+        let Some(call) = self.request_of(from, header.call) else {
+            // Late, double or made up: nobody waits for it.
+            self.counters.answers_late += 1;
+            return;
+        };
+        let Target::Server(server) = self.calls[call].target else { unreachable!("a request at a server") };
+        if !self.calls[call].open {
+            self.counters.answers_late += 1;
+            return self.erase_call(turn, call);
+        }
+        let (caller, word) = (self.calls[call].caller, header.call);
+        let to = caller.slot;
+        let len = padded(header.len as usize) as u64;
+        if u64::from(self.limits.link_bytes_max) < self.peer(to).unread + len {
+            let message = format!(
+                "the service answered, but its {len} bytes do not fit beside what this connection has not read yet (limits.link_bytes_max)"
+            );
+            return self.end_answered(turn, call, Outcome::TooLarge, &message);
+        }
+        if let Err((outcome, message)) = self.check_payload(&header) {
+            return self.end_answered(turn, call, outcome, &message);
+        }
+        let taken = if header.handles == 0 {
+            alloc::vec::Vec::new()
+        } else {
+            match self.take_handles(turn, from, None, &header, &tail) {
+                Ok(taken) => taken,
+                Err((_, message)) => {
+                    let message =
+                        format!("the service answered with a handle that it cannot pass on: {message}");
+                    return self.end_answered(turn, call, Outcome::Failed, &message);
+                }
+            }
+        };
+        if header.kind == Kind::Outcome {
+            let outcome = Outcome::from_wire(header.method).from_service();
+            header.method = outcome as u32;
+            self.counters.outcomes[outcome as usize] += 1;
+        } else {
+            header.method = 0;
+            self.counters.outcomes[Outcome::Reply as usize] += 1;
+        }
+        let it = &self.calls[call];
+        header.handle = it.handle;
+        header.call = it.caller_call;
+        header.epoch = self.servers[server].epoch.0;
+        header.priority = it.priority;
+        header.deadline = 0;
+        header.seq = 0;
+        header.caller = 0;
+        header.flags = 0;
+        let object = it.object;
+        let tail = self.tail_for(turn, to, tail, &taken);
+        if !self.monitors.is_empty() {
+            let shown = Header { call: word, ..header };
+            self.tap(turn, self.servers[server].peer, to, &shown, &tail, object);
+        }
+        self.push(turn, to, header, tail);
+        self.erase_call(turn, call);
+    }
+
+    /// The server has answered, but the caller gets something else.
+    fn end_answered(&mut self, turn: &mut Turn<'_, P>, call: u32, outcome: Outcome, message: &str) {
+        self.tell(turn, call, outcome, &Failure::new(message));
+        self.erase_call(turn, call);
+    }
+
+    /// A reply or item over the limit (SPEC 4.6, `TooLarge`).
+    pub(crate) fn answer_oversized(&mut self, turn: &mut Turn<'_, P>, from: u32, header: &Header) {
+        let Some(call) = self.request_of(from, header.call) else {
+            self.counters.answers_late += 1;
+            return;
+        };
+        let (len, most) = (header.payload_len(), self.limits.payload_bytes_max);
+        let message = format!(
+            "the service answered {len} bytes; this broker passes on {most} (limits.payload_bytes_max)"
+        );
+        match (header.kind, self.calls[call].open) {
+            (Kind::Item, true) => self.end_by_broker(turn, call, Outcome::TooLarge, &message),
+            (Kind::Item, false) => {}
+            (_, true) => self.end_answered(turn, call, Outcome::TooLarge, &message),
+            (_, false) => self.erase_call(turn, call),
+        }
+    }
+
+    /// ITEM from a server (SPEC 5.8).
+    pub(crate) fn item(&mut self, turn: &mut Turn<'_, P>, from: u32, mut header: Header, tail: P) {
+        let Some(call) = self.request_of(from, header.call).filter(|&call| self.calls[call].open) else {
+            self.counters.answers_late += 1;
+            return;
+        };
+        let it = &mut self.calls[call];
+        let to = it.caller.slot;
+        if it.credit == 0 {
+            let message = "the service streamed more items than it had credit for (SPEC 5.8)";
+            return self.end_by_broker(turn, call, Outcome::Failed, message);
+        }
+        it.credit -= 1;
+        it.items += 1;
+        let (items, handle, caller_call, priority, object) =
+            (it.items, it.handle, it.caller_call, it.priority, it.object);
+        let len = padded(header.len as usize) as u64;
+        if u64::from(self.limits.link_bytes_max) < self.peer(to).unread + len {
+            let message = "the items that this connection has not read yet leave no room for the next (limits.link_bytes_max)";
+            return self.end_by_broker(turn, call, Outcome::TooLarge, message);
+        }
+        if let Err((outcome, message)) = self.check_payload(&header) {
+            return self.end_by_broker(turn, call, outcome, &message);
+        }
+        let taken = if header.handles == 0 {
+            alloc::vec::Vec::new()
+        } else {
+            match self.take_handles(turn, from, Some(call), &header, &tail) {
+                Ok(taken) => taken,
+                Err((_, message)) => {
+                    let message = format!("the service streamed a handle that it cannot pass on: {message}");
+                    return self.end_by_broker(turn, call, Outcome::Failed, &message);
+                }
+            }
+        };
+        header.handle = handle;
+        header.call = caller_call;
+        header.seq = items;
+        header.priority = priority;
+        header.deadline = 0;
+        header.epoch = 0;
+        header.caller = 0;
+        header.flags = 0;
+        header.method = 0;
+        let tail = self.tail_for(turn, to, tail, &taken);
+        let from = self.peer(from).id;
+        self.tap(turn, from, to, &header, &tail, object);
+        self.push(turn, to, header, tail);
+    }
+
+    /// CREDIT from a caller: room for items (SPEC 4.11).
+    pub(crate) fn stream_credit(&mut self, turn: &mut Turn<'_, P>, from: u32, header: &Header) {
+        let Some(call) = self.open_call(from, header.call) else { return };
+        let it = &mut self.calls[call];
+        if !it.stream {
+            return;
+        }
+        it.credit = it.credit.saturating_add(header.seq);
+        match it.target {
+            Target::Server(server) => {
+                let Self { servers, calls, .. } = self;
+                let (to, handle) = (servers[server].peer.slot, servers[server].handle);
+                let header =
+                    Header { handle, call: calls.word(call), seq: header.seq, ..Header::new(Kind::Credit) };
+                self.push(turn, to, header, SendTail::Empty);
+            }
+            Target::Watch(watch) => self.advance_watch(turn, watch),
+            // It goes along when the call is delivered; a monitor looks when something passes.
+            Target::Waiting(_) | Target::Monitor(_) | Target::Wait(_) | Target::Reload | Target::Nowhere => {}
+        }
+    }
+
+    /// CANCEL from a caller (SPEC 4.10).
+    pub(crate) fn cancel(&mut self, turn: &mut Turn<'_, P>, from: u32, header: &Header) {
+        if let Some(call) = self.open_call(from, header.call) {
+            self.end_by_broker(turn, call, Outcome::Cancelled, "the caller gave the call up");
+        }
+    }
+
+    /// An open call by its caller's id.
+    fn open_call(&self, from: u32, caller_call: u64) -> Option<u32> {
+        self.peer(from)
+            .call_at(caller_call as u32)
+            .filter(|&call| self.calls[call].caller_call == caller_call)
+    }
+
+    /// A call's deadline has come.
+    pub(crate) fn call_due(&mut self, turn: &mut Turn<'_, P>, call: u32) {
+        self.calls[call].timer = TimerId::NONE;
+        let waited = turn.now.since(self.calls[call].since);
+        let at = match self.calls[call].target {
+            Target::Server(_) => "at the service",
+            Target::Waiting(_) => "for a server to have room",
+            _ => "for the broker",
+        };
+        let message = format!("no answer within {}; the call spent it waiting {at}", Shown(waited));
+        self.end_by_broker(turn, call, Outcome::DeadlineExceeded, &message);
+    }
+
+    /// Ends an open call with an outcome of the broker's own. A server that has it is advised and
+    /// keeps the request until it ends it.
+    pub(crate) fn end_by_broker(
+        &mut self,
+        turn: &mut Turn<'_, P>,
+        call: u32,
+        outcome: Outcome,
+        message: &str,
+    ) {
+        assert!(self.calls[call].open, "a call ends once");
+        self.tell(turn, call, outcome, &Failure::new(message));
+        self.leave_at_server(turn, call, outcome);
+    }
+
+    /// The caller is gone: nobody to tell.
+    pub(crate) fn caller_left(&mut self, turn: &mut Turn<'_, P>, call: u32) {
+        self.leave_at_server(turn, call, Outcome::PeerDied);
+    }
+
+    fn leave_at_server(&mut self, turn: &mut Turn<'_, P>, call: u32, why: Outcome) {
+        if let Target::Server(server) = self.calls[call].target {
+            self.close_to_caller(turn, call);
+            let (to, handle) = (self.servers[server].peer.slot, self.servers[server].handle);
+            let word = self.calls.word(call);
+            let header = Header { handle, call: word, method: why as u32, ..Header::new(Kind::Cancel) };
+            self.push(turn, to, header, SendTail::Empty);
+        } else {
+            self.erase_call(turn, call);
+        }
+    }
+
+    /// The server of a request is gone.
+    pub(crate) fn server_lost(&mut self, turn: &mut Turn<'_, P>, call: u32, how: Departure) {
+        if self.calls[call].open {
+            let exit = match how.exit_status {
+                Some(status) if status & 0x7f != 0 => format!(" (killed by signal {})", status & 0x7f),
+                Some(status) => format!(" (exit status {})", status >> 8 & 0xff),
+                None => String::new(),
+            };
+            let message = format!("the service's process went away while it had the call{exit}");
+            let failure = Failure { exit_status: how.exit_status, ..Failure::new(message) };
+            self.tell(turn, call, Outcome::PeerDied, &failure);
+        }
+        self.erase_call(turn, call);
+    }
+
+    /// The server of a request has stopped serving, with the request unanswered.
+    pub(crate) fn request_dropped(&mut self, turn: &mut Turn<'_, P>, call: u32) {
+        if self.calls[call].open {
+            self.tell(
+                turn,
+                call,
+                Outcome::Abandoned,
+                &Failure::new("the service stopped serving while it had the call"),
+            );
+        }
+        self.erase_call(turn, call);
+    }
+
+    /// Tells the caller the outcome.
+    fn tell(&mut self, turn: &mut Turn<'_, P>, call: u32, outcome: Outcome, failure: &Failure) {
+        let it = &self.calls[call];
+        let (caller, object) = (it.caller, it.object);
+        let header = Header {
+            method: outcome as u32,
+            handle: it.handle,
+            call: it.caller_call,
+            ..Header::new(Kind::Outcome)
+        };
+        self.note_refusal(turn, caller.slot, outcome, &failure.message);
+        let tail = SendTail::Own(encode(failure));
+        if object != NONE && !self.monitors.is_empty() {
+            let shown = Header { call: self.calls.word(call), ..header };
+            self.tap(turn, PeerId { slot: 0, generation: 0 }, caller.slot, &shown, &tail, object);
+        }
+        self.push(turn, caller.slot, header, tail);
+    }
+
+    /// Ends a frame's call that never became one.
+    pub(crate) fn refuse(
+        &mut self,
+        turn: &mut Turn<'_, P>,
+        from: u32,
+        asked: &Header,
+        outcome: Outcome,
+        message: &str,
+    ) {
+        let retry_after_ms = if outcome == Outcome::Busy { RETRY_AFTER_MS } else { 0 };
+        let failure = Failure { retry_after_ms, ..Failure::new(message) };
+        let header = Header {
+            method: outcome as u32,
+            handle: asked.handle,
+            call: asked.call,
+            ..Header::new(Kind::Outcome)
+        };
+        self.note_refusal(turn, from, outcome, message);
+        self.push(turn, from, header, SendTail::Own(encode(&failure)));
+    }
+
+    /// The reply of a control call that was kept open.
+    pub(crate) fn end_wait(&mut self, turn: &mut Turn<'_, P>, call: u32, epoch: Epoch) {
+        let it = &self.calls[call];
+        let (to, id) = (it.caller.slot, it.caller_call);
+        self.reply(turn, to, id, encode(&control::Found { epoch: epoch.0 }));
+        self.erase_call(turn, call);
+    }
+
+    /// A reply of the broker's own.
+    pub(crate) fn reply(&mut self, turn: &mut Turn<'_, P>, to: u32, call: u64, body: alloc::vec::Vec<u8>) {
+        self.counters.outcomes[Outcome::Reply as usize] += 1;
+        self.push(turn, to, Header { call, ..Header::new(Kind::Reply) }, SendTail::Own(body));
+    }
+
+    /// Takes a call from its caller: its slot, its timer, the handles that die with it.
+    fn close_to_caller(&mut self, turn: &mut Turn<'_, P>, call: u32) {
+        self.end_scope(turn, call);
+        let it = &mut self.calls[call];
+        assert!(core::mem::replace(&mut it.open, false), "a call ends once");
+        let (caller, slot, timer) =
+            (it.caller, it.caller_call as u32, core::mem::replace(&mut it.timer, TimerId::NONE));
+        self.timers.remove(timer);
+        let peer = self.peers[caller.slot as usize].as_mut().expect("a caller that is connected");
+        peer.call_slots[slot as usize] = NONE;
+        peer.calls.remove(&mut self.calls, call, |call| &mut call.by_caller);
+        self.calls_open -= 1;
+    }
+
+    /// Takes a call out of the world, wherever it is. Its caller was told, or is gone.
+    pub(crate) fn erase_call(&mut self, turn: &mut Turn<'_, P>, call: u32) {
+        if self.calls[call].open {
+            self.close_to_caller(turn, call);
+        }
+        let Call { target, user, object, .. } = self.calls[call];
+        match target {
+            Target::Nowhere | Target::Reload => {}
+            Target::Waiting(message) => self.unqueue(turn, message),
+            Target::Wait(object) => {
+                let mut list = self.objects[object].waits;
+                list.remove(&mut self.calls, call, |call| &mut call.by_wait);
+                self.objects[object].waits = list;
+                self.end_watching(self.calls[call].caller, user);
+            }
+            Target::Watch(watch) => {
+                self.watches.remove(watch);
+                self.end_watching(self.calls[call].caller, user);
+            }
+            Target::Monitor(monitor) => self.end_monitor(turn, monitor, user),
+            Target::Server(server) => {
+                self.servers[server].outstanding -= 1;
+                let slot = self.servers[server].peer.slot;
+                let peer = self.peers[slot as usize].as_mut().expect("a server that is connected");
+                peer.requests.remove(&mut self.calls, call, |call| &mut call.by_server);
+            }
+        }
+        self.calls.remove(call);
+        self.users[user].calls -= 1;
+        match target {
+            Target::Server(_) if self.objects[object].waiting_len != 0 => self.dispatch(turn, object),
+            Target::Wait(object) => self.release_object(turn, object),
+            _ => {}
+        }
+        self.forget_user_if_unused(turn.now, user);
+    }
+
+    fn end_watching(&mut self, peer: PeerId, user: u32) {
+        self.peer_mut(peer.slot).watches -= 1;
+        self.users[user].watches -= 1;
+    }
+}
+
+/// A duration as people write it.
+struct Shown(Duration);
+
+impl core::fmt::Display for Shown {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self.0 {
+            wait if wait >= Duration::from_secs(1) => write!(f, "{:.1} s", wait.as_secs_f64()),
+            wait if wait >= Duration::from_millis(1) => write!(f, "{} ms", wait.as_millis()),
+            wait => write!(f, "{} µs", wait.as_micros()),
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! Doubly linked lists through slab entries: joining and leaving take constant time and no memory,
+//! so that whatever a peer has is found from the peer, and never by looking through everything.
+
+use crate::slab::{NONE, Slab};
+
+/// The two ends of a list whose members are slots of one slab.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct List {
+    head: u32,
+    tail: u32,
+    len: u32,
+}
+
+/// A member's place in a list.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Links {
+    prev: u32,
+    next: u32,
+}
+
+/// Which of a value's links a list goes through.
+pub(crate) type Through<T> = fn(&mut T) -> &mut Links;
+
+impl List {
+    pub(crate) const EMPTY: Self = Self { head: NONE, tail: NONE, len: 0 };
+
+    pub(crate) fn len(&self) -> u32 {
+        self.len
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    pub(crate) fn first(&self) -> Option<u32> {
+        (self.head != NONE).then_some(self.head)
+    }
+
+    #[inline]
+    pub(crate) fn push<T>(&mut self, slab: &mut Slab<T>, slot: u32, through: Through<T>) {
+        *through(&mut slab[slot]) = Links { prev: self.tail, next: NONE };
+        match self.tail {
+            NONE => self.head = slot,
+            tail => through(&mut slab[tail]).next = slot,
+        }
+        self.tail = slot;
+        self.len += 1;
+    }
+
+    #[inline]
+    pub(crate) fn remove<T>(&mut self, slab: &mut Slab<T>, slot: u32, through: Through<T>) {
+        let Links { prev, next } = *through(&mut slab[slot]);
+        match prev {
+            NONE => self.head = next,
+            prev => through(&mut slab[prev]).next = next,
+        }
+        match next {
+            NONE => self.tail = prev,
+            next => through(&mut slab[next]).prev = prev,
+        }
+        *through(&mut slab[slot]) = Links::OUT;
+        self.len -= 1;
+    }
+}
+
+impl Links {
+    /// In no list.
+    pub(crate) const OUT: Self = Self { prev: NONE, next: NONE };
+
+    /// The next member of the list.
+    pub(crate) fn next(self) -> Option<u32> {
+        (self.next != NONE).then_some(self.next)
+    }
+}

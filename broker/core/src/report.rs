@@ -1,0 +1,205 @@
+//! The broker at a glance: counters, limits, and the memory they can add up to.
+
+use crate::broker::{Broker, Timer};
+use crate::call::Call;
+use crate::handle::Grip;
+use crate::object::{Object, Server};
+use crate::peer::{Peer, Stage};
+use crate::waiting::Waiting;
+use crate::{Limits, Payload};
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use switchboard_protocol::control::{Counter, LimitInfo, List, PeerStats, Stats, Status};
+use switchboard_protocol::{Instant, Outcome};
+
+/// Everything counted since the start.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) connections: u64,
+    pub(crate) connections_delayed: u64,
+    pub(crate) expelled: u64,
+    pub(crate) calls: u64,
+    pub(crate) sends: u64,
+    pub(crate) sends_failed: u64,
+    pub(crate) controls: u64,
+    /// Messages that had to wait for a server.
+    pub(crate) waited: u64,
+    /// Answers that nobody waited for any more, or never had.
+    pub(crate) answers_late: u64,
+    pub(crate) handles_revoked: u64,
+    /// Handles for which a receiver had no room.
+    pub(crate) handles_dropped: u64,
+    /// Large frames that had to wait for memory.
+    pub(crate) starved: u64,
+    pub(crate) monitor_lost: u64,
+    /// Ends of calls, by outcome.
+    pub(crate) outcomes: [u64; 16],
+}
+
+/// Bytes that a driver needs for a connection beside what the core has, at most, while it is idle.
+const LINK_BYTES: u64 = 512;
+/// What a name costs beside its object: the text, twice counted, and its place in the tree.
+const NAME_BYTES: u64 = 2 * 256 + 64;
+/// What a watch costs with a full backlog.
+const WATCH_BYTES: u64 = 1024 * 512;
+
+/// Connections on one page of stats.
+const PAGE: usize = 256;
+
+impl<P: Payload> Broker<P> {
+    /// SPEC 6.2, Status.
+    pub(crate) fn status(&self, now: Instant) -> Status {
+        let limits = self.limit_infos();
+        Status {
+            version: self.instance.version.clone(),
+            pid: self.instance.pid,
+            incarnation: self.incarnation,
+            uptime_ns: now.since(self.started).as_nanos() as u64,
+            system: self.instance.system,
+            connections: self.connections,
+            names: self.objects.len(),
+            names_owned: self.names_owned,
+            handles: self.handles.len(),
+            calls_open: self.calls_open,
+            waiting: self.waiting.len(),
+            waiting_bytes: self.buffered_bytes,
+            watches: self.watches.len() + self.monitors.len(),
+            memory_bytes_max: limits.iter().map(|limit| limit.bytes).sum(),
+            limits,
+            counters: self.counters.list(),
+        }
+    }
+
+    /// Each shared maximum with what one of its kind costs. Out queues are bounded by connection;
+    /// what they can add up to is what all callers together have asked for and not read.
+    fn limit_infos(&self) -> Vec<LimitInfo> {
+        let Limits {
+            connections_max,
+            names_max,
+            handles_max,
+            calls_open_max,
+            waiting_max,
+            buffered_bytes_max,
+            watches_max,
+            link_bytes_high,
+            ..
+        } = self.limits;
+        let of = |name: &str, value: u64, used: u64, each: u64| LimitInfo {
+            name: name.to_string(),
+            value,
+            used,
+            bytes: value.saturating_mul(each),
+        };
+        let size = |bytes: usize| bytes as u64;
+        let unread: u64 = self.peers.iter().flatten().map(|peer| peer.unread).sum();
+        alloc::vec![
+            of(
+                "connections_max",
+                connections_max.into(),
+                self.connections.into(),
+                size(size_of::<Option<Peer>>()) + LINK_BYTES
+            ),
+            of(
+                "names_max",
+                names_max.into(),
+                self.objects.len().into(),
+                size(size_of::<Object>() + size_of::<Server>()) + NAME_BYTES
+            ),
+            of("handles_max", handles_max.into(), self.handles.len().into(), size(size_of::<Grip>()) + 8),
+            of(
+                "calls_open_max",
+                calls_open_max.into(),
+                self.calls.len().into(),
+                size(size_of::<Call>() + size_of::<Timer>()) + 32
+            ),
+            of(
+                "waiting_max",
+                waiting_max.into(),
+                self.waiting.len().into(),
+                size(size_of::<Waiting<P>>()) + 8
+            ),
+            of("buffered_bytes_max", buffered_bytes_max, self.buffered_bytes, 1),
+            of(
+                "watches_max",
+                watches_max.into(),
+                (self.watches.len() + self.monitors.len()).into(),
+                WATCH_BYTES
+            ),
+            of("link_bytes_high", u64::from(link_bytes_high) * u64::from(connections_max), unread, 1),
+        ]
+    }
+
+    /// SPEC 6.2, Stats.
+    pub(crate) fn stats(&self, ask: &List) -> Result<Stats, (Outcome, String)> {
+        let after = if ask.after.is_empty() {
+            0
+        } else {
+            let slot = ask.after.parse::<usize>();
+            slot.map_err(|_| {
+                (Outcome::Invalid, "`after` is not what the page before gave as `next`".to_string())
+            })?
+        };
+        let mut rest =
+            self.peers.iter().enumerate().skip(after).filter_map(|(slot, peer)| Some((slot, peer.as_ref()?)));
+        let info = |(_, peer): (usize, &Peer)| PeerStats {
+            peer: peer.id.to_wire(),
+            uid: peer.identity.uid,
+            pid: peer.identity.pid,
+            program: peer.program.clone(),
+            frames_in: peer.traffic.frames_in,
+            bytes_in: peer.traffic.bytes_in,
+            frames_out: peer.traffic.frames_out,
+            bytes_out: peer.traffic.bytes_out,
+            calls_open: peer.calls.len(),
+            serving: peer.requests.len(),
+            unread_bytes: peer.unread,
+            handles: peer.handles.len(),
+        };
+        let peers =
+            rest.by_ref().take(PAGE).filter(|(_, peer)| peer.stage != Stage::Gone).map(info).collect();
+        let next = rest.next().map_or(String::new(), |(slot, _)| slot.to_string());
+        Ok(Stats { peers, next })
+    }
+}
+
+impl Counters {
+    fn list(&self) -> Vec<Counter> {
+        let Self {
+            connections,
+            connections_delayed,
+            expelled,
+            calls,
+            sends,
+            sends_failed,
+            controls,
+            waited,
+            answers_late,
+            handles_revoked,
+            handles_dropped,
+            starved,
+            monitor_lost,
+            outcomes,
+        } = self;
+        let named = [
+            ("connections", connections),
+            ("connections_delayed", connections_delayed),
+            ("expelled", expelled),
+            ("calls", calls),
+            ("sends", sends),
+            ("sends_failed", sends_failed),
+            ("controls", controls),
+            ("waited", waited),
+            ("answers_late", answers_late),
+            ("handles_revoked", handles_revoked),
+            ("handles_dropped", handles_dropped),
+            ("starved", starved),
+            ("monitor_lost", monitor_lost),
+        ];
+        let by_outcome = Outcome::ALL.iter().zip(outcomes).map(|(outcome, value)| {
+            let name = alloc::format!("outcome_{outcome}");
+            Counter { name, value: *value }
+        });
+        let named = named.iter().map(|&(name, value)| Counter { name: name.to_string(), value: *value });
+        named.chain(by_outcome).collect()
+    }
+}

@@ -1,0 +1,206 @@
+//! One-way messages: delivered at most once, never lost in silence (SPEC 4.8, 4.9, 5.3).
+
+use crate::broker::{Broker, Turn};
+use crate::object::Run;
+use crate::waiting::Message;
+use crate::{Payload, SendTail};
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use switchboard_protocol::{Epoch, Event, Failure, Header, Kind, Outcome, PeerId, Verb, encode, padded};
+
+impl<P: Payload> Broker<P> {
+    /// A SEND on a handle.
+    #[inline]
+    pub(crate) fn send(&mut self, turn: &mut Turn<'_, P>, from: u32, header: Header, tail: P) {
+        self.counters.sends += 1;
+        let handle = match self.find_handle(from, header.handle) {
+            Ok(handle) => handle,
+            Err((outcome, message)) => {
+                return self.tell_sender(turn, from, &header, outcome, &Failure::new(message), 1);
+            }
+        };
+        let bytes = padded(header.len as usize) as u64;
+        let most = u64::from(self.limits.send_bytes);
+        let grip = &mut self.handles[handle];
+        // SPEC 4.9: beyond half the window, a message must fit into the rest of it.
+        let fits = grip.uncredited + bytes <= most || grip.uncredited <= most / 2;
+        grip.uncredited += bytes;
+        if !fits {
+            let why = "the send window of the handle is used up; wait for credit (SPEC 4.9)";
+            return self.send_failed(turn, &header, Outcome::Busy, why);
+        }
+        if let Err((outcome, message)) = self.try_send(turn, from, handle, header, tail) {
+            self.send_failed(turn, &header, outcome, &message);
+        }
+    }
+
+    #[inline]
+    fn try_send(
+        &mut self,
+        turn: &mut Turn<'_, P>,
+        from: u32,
+        handle: u32,
+        mut header: Header,
+        tail: P,
+    ) -> Result<(), (Outcome, String)> {
+        let grip = &self.handles[handle];
+        if !grip.rights.contains(Verb::Call.right()) {
+            return Err((Outcome::Denied, "the handle does not have the right `call`".to_string()));
+        }
+        let object = grip.object;
+        self.check_payload(&header)?;
+        self.inherit(from, &mut header);
+        if header.deadline != 0 && header.deadline <= turn.now.0 {
+            return Err((
+                Outcome::DeadlineExceeded,
+                "the deadline had passed when the message came".to_string(),
+            ));
+        }
+        self.check_owner(object, &header)?;
+        let bytes = padded(header.len as usize) as u64;
+        let server = if self.objects[object].waiting_len == 0 {
+            self.choose_server(object, Epoch(header.epoch), false, bytes)
+        } else {
+            None
+        };
+        if server.is_none() {
+            self.check_waiting_quota(from, bytes)?;
+        }
+        let taken = if header.handles == 0 {
+            Vec::new()
+        } else {
+            self.take_handles(turn, from, None, &header, &tail)?
+        };
+        match server {
+            Some(server) => {
+                let from = self.peer(from).id;
+                self.deliver_send(turn, server, from, header, tail, &taken);
+            }
+            None => self.wait_in_line(turn, from, object, Message::Send, header, tail, taken),
+        }
+        Ok(())
+    }
+
+    /// Gives a send to a server that has room for it.
+    #[inline]
+    pub(crate) fn deliver_send(
+        &mut self,
+        turn: &mut Turn<'_, P>,
+        server: u32,
+        from: PeerId,
+        mut header: Header,
+        tail: P,
+        taken: &[u64],
+    ) {
+        let bytes = padded(header.len as usize) as u64;
+        let at = &mut self.servers[server];
+        at.uncredited += bytes;
+        match at.runs.back_mut() {
+            Some(run) if run.handle == header.handle => {
+                run.bytes += bytes;
+                run.messages += 1;
+                run.tag = header.call;
+            }
+            _ => at.runs.push_back(Run { handle: header.handle, bytes, messages: 1, tag: header.call }),
+        }
+        header.handle = at.handle;
+        header.epoch = at.epoch.0;
+        header.call = 0;
+        header.flags = 0;
+        let (to, object) = (at.peer.slot, at.object);
+        self.stamp(from, &mut header);
+        let tail = self.tail_for(turn, to, tail, taken);
+        self.tap(turn, from, to, &header, &tail, object);
+        self.push(turn, to, header, tail);
+    }
+
+    /// CREDIT from a server: it has dealt with so many bytes of sends (SPEC 5.3).
+    pub(crate) fn send_credit(&mut self, turn: &mut Turn<'_, P>, from: u32, header: &Header) {
+        let Ok(handle) = self.find_handle(from, header.handle) else { return };
+        let server = self.handles[handle].server;
+        let Some(at) = self.servers.get(server) else { return };
+        // More than it has is nonsense, and counts as all.
+        let mut left = header.seq.min(at.uncredited);
+        let object = at.object;
+        self.servers[server].uncredited -= left;
+        while 0 < left {
+            let run = self.servers[server].runs.front_mut().expect("uncredited bytes are somebody's");
+            let part = left.min(run.bytes);
+            left -= part;
+            run.bytes -= part;
+            let (handle, done) = (run.handle, run.bytes == 0);
+            if done {
+                self.servers[server].runs.pop_front();
+            }
+            self.give_back(turn, handle, part);
+        }
+        if self.objects[object].waiting_len != 0 {
+            self.dispatch(turn, object);
+        }
+    }
+
+    /// Gives bytes of the send window back to the holder of a handle, told in quarters of the window.
+    /// The server holds back at most a quarter too (SPEC 5.3), so half is always there to be used.
+    pub(crate) fn give_back(&mut self, turn: &mut Turn<'_, P>, word: u64, bytes: u64) {
+        let most = u64::from(self.limits.send_bytes);
+        let Some(handle) = self.handles.find(word) else { return };
+        let grip = &mut self.handles[handle];
+        grip.uncredited -= bytes;
+        grip.returned += bytes;
+        if most / 4 <= grip.returned {
+            let header = Header { handle: word, seq: grip.returned, ..Header::new(Kind::Credit) };
+            grip.returned = 0;
+            let holder = grip.holder;
+            self.push(turn, holder, header, SendTail::Empty);
+        }
+    }
+
+    /// A send that was taken from its window is not delivered: its sender is told.
+    pub(crate) fn send_failed(
+        &mut self,
+        turn: &mut Turn<'_, P>,
+        asked: &Header,
+        outcome: Outcome,
+        why: &str,
+    ) {
+        self.tell_send_failed(turn, asked.handle, asked.call, 1, outcome, &Failure::new(why));
+        self.give_back(turn, asked.handle, padded(asked.len as usize) as u64);
+    }
+
+    pub(crate) fn tell_send_failed(
+        &mut self,
+        turn: &mut Turn<'_, P>,
+        handle: u64,
+        tag: u64,
+        messages: u64,
+        outcome: Outcome,
+        failure: &Failure,
+    ) {
+        self.counters.sends_failed += messages;
+        let Some(slot) = self.handles.find(handle) else { return };
+        let holder = self.handles[slot].holder;
+        let asked = Header { handle, call: tag, ..Header::new(Kind::Send) };
+        self.tell_sender(turn, holder, &asked, outcome, failure, messages);
+    }
+
+    fn tell_sender(
+        &mut self,
+        turn: &mut Turn<'_, P>,
+        to: u32,
+        asked: &Header,
+        outcome: Outcome,
+        failure: &Failure,
+        messages: u64,
+    ) {
+        let header = Header {
+            method: Event::SendFailed as u32,
+            handle: asked.handle,
+            call: asked.call,
+            seq: u64::from(outcome as u32),
+            epoch: messages,
+            ..Header::new(Kind::Event)
+        };
+        self.note_refusal(turn, to, outcome, &failure.message);
+        self.push(turn, to, header, SendTail::Own(encode(failure)));
+    }
+}

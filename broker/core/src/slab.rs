@@ -1,0 +1,110 @@
+//! A table whose slots are used again, each user told apart by a generation.
+
+use alloc::vec::Vec;
+
+/// No slot: the end of a list, an absent link.
+pub(crate) const NONE: u32 = u32::MAX;
+
+/// Values in numbered slots. Inserting and removing take constant time and, once the table has its
+/// size, no memory. The caller bounds the number of values.
+#[derive(Debug)]
+pub(crate) struct Slab<T> {
+    entries: Vec<Entry<T>>,
+    free: u32,
+    len: u32,
+}
+
+#[derive(Debug)]
+struct Entry<T> {
+    generation: u32,
+    next_free: u32,
+    value: Option<T>,
+}
+
+impl<T> Slab<T> {
+    pub(crate) const fn new() -> Self {
+        Self { entries: Vec::new(), free: NONE, len: 0 }
+    }
+
+    pub(crate) fn len(&self) -> u32 {
+        self.len
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Slots that exist, used or not; every slot is below it.
+    pub(crate) fn slots(&self) -> u32 {
+        self.entries.len() as u32
+    }
+
+    /// Puts a value into a free slot.
+    pub(crate) fn insert(&mut self, value: T) -> u32 {
+        self.len += 1;
+        if self.free == NONE {
+            let slot = self.slots();
+            assert!(slot < NONE, "a table of 2^32 slots");
+            // Generation 0 is left out: no valid handle or request is 0 on the wire.
+            self.entries.push(Entry { generation: 1, next_free: NONE, value: Some(value) });
+            return slot;
+        }
+        let slot = self.free;
+        let entry = &mut self.entries[slot as usize];
+        self.free = entry.next_free;
+        entry.value = Some(value);
+        slot
+    }
+
+    /// Takes the value out of a slot in use.
+    pub(crate) fn remove(&mut self, slot: u32) -> T {
+        let entry = &mut self.entries[slot as usize];
+        let value = entry.value.take().expect("a slot in use");
+        entry.generation = entry.generation.checked_add(1).unwrap_or(1);
+        entry.next_free = self.free;
+        self.free = slot;
+        self.len -= 1;
+        value
+    }
+
+    pub(crate) fn generation(&self, slot: u32) -> u32 {
+        self.entries[slot as usize].generation
+    }
+
+    /// The slot and generation as one word, as it goes over the wire.
+    pub(crate) fn word(&self, slot: u32) -> u64 {
+        u64::from(slot) | u64::from(self.generation(slot)) << 32
+    }
+
+    /// The slot that a word from the wire names, if its user is still the same.
+    #[inline]
+    pub(crate) fn find(&self, word: u64) -> Option<u32> {
+        let slot = word as u32;
+        let entry = self.entries.get(slot as usize)?;
+        (entry.generation == (word >> 32) as u32 && entry.value.is_some()).then_some(slot)
+    }
+
+    pub(crate) fn get(&self, slot: u32) -> Option<&T> {
+        self.entries.get(slot as usize)?.value.as_ref()
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &T)> {
+        let used = |(slot, entry): (usize, &'_ Entry<T>)| entry.value.as_ref().map(|_| slot as u32);
+        self.entries.iter().enumerate().filter_map(used).map(|slot| (slot, &self[slot]))
+    }
+}
+
+impl<T> core::ops::Index<u32> for Slab<T> {
+    type Output = T;
+    #[inline]
+    fn index(&self, slot: u32) -> &T {
+        self.entries[slot as usize].value.as_ref().expect("a slot in use")
+    }
+}
+
+impl<T> core::ops::IndexMut<u32> for Slab<T> {
+    #[inline]
+    fn index_mut(&mut self, slot: u32) -> &mut T {
+        self.entries[slot as usize].value.as_mut().expect("a slot in use")
+    }
+}
