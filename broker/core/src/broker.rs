@@ -217,7 +217,7 @@ impl<P: Payload> Broker<P> {
         self.release(turn, slot);
         match header.kind {
             Kind::Call if header.handle == Handle::BROKER.to_wire() => {
-                self.control(turn, slot, header, &tail)
+                self.control(turn, slot, header, &tail);
             }
             Kind::Call => self.call(turn, slot, header, tail),
             Kind::Send => self.send(turn, slot, header, tail),

@@ -122,7 +122,7 @@ mod tests {
             dice ^= dice << 17;
             let at = dice % 500;
             set.push((at, round, timers.insert(Instant(at), round)));
-            if dice % 3 == 0 {
+            if dice.is_multiple_of(3) {
                 let (_, _, id) = set.swap_remove((dice >> 20) as usize % set.len());
                 timers.remove(id);
             }

@@ -1,0 +1,142 @@
+//! The broker's hot path with nothing around it: calls and sends through the core, from one client
+//! to one server. `hot_path WHAT COUNT` with WHAT `call`, `deadline` (calls with one) or `send`;
+//! `tests/bench/instructions` runs it under callgrind and says what one message costs.
+
+use std::hint::black_box;
+use switchboard_core::{
+    Broker, Effect, Identity, Input, Instance, Limits, Payload, Policy, SendTail, Settings,
+};
+use switchboard_protocol::control::{Open, Opened, Operation, Serve, Served};
+use switchboard_protocol::{
+    HELLO_MAGIC, Header, Hello, Instant, Kind, PeerId, Rights, VERSION, Verb, decode, encode,
+};
+
+/// A payload that costs nothing, so that only the broker is counted.
+#[derive(Clone, Debug)]
+struct Bytes(std::rc::Rc<[u8]>);
+
+impl Payload for Bytes {
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+    fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+    fn keep(self) -> Self {
+        self
+    }
+}
+
+const CLIENT: PeerId = PeerId { slot: 0, generation: 1 };
+const SERVER: PeerId = PeerId { slot: 1, generation: 1 };
+
+fn main() {
+    let mut words = std::env::args().skip(1);
+    let what = words.next().unwrap_or_else(|| "call".to_string());
+    let count: u64 = words.next().map_or(100_000, |count| count.parse().expect("COUNT is a number"));
+    let mut world = World::new();
+    let handle = world.handle;
+    match what.as_str() {
+        "call" => world.calls(count, handle, 0),
+        "deadline" => world.calls(count, handle, u64::MAX / 2),
+        "send" => world.sends(count, handle),
+        other => panic!("`{other}` is none of call, deadline, send"),
+    }
+    println!("{what}: {count}");
+}
+
+struct World {
+    broker: Broker<Bytes>,
+    effects: Vec<Effect<Bytes>>,
+    empty: Bytes,
+    payload: Bytes,
+    handle: u64,
+    serving: u64,
+}
+
+impl World {
+    fn new() -> Self {
+        let policy = Policy::user_instance(1000);
+        let settings = Settings { policy, limits: Limits::default(), files: Vec::new() };
+        let broker = Broker::new(settings, Instance { incarnation: 1, ..Instance::default() }, Instant(1));
+        let bytes = |bytes: &[u8]| Bytes(bytes.into());
+        let (empty, payload) = (bytes(&[]), bytes(&[7; 64]));
+        let mut world = Self { broker, effects: Vec::new(), empty, payload, handle: 0, serving: 0 };
+        for peer in [CLIENT, SERVER] {
+            let identity = Identity { uid: 1000, gid: 1000, pid: 7, ..Identity::default() };
+            world.handle(Input::Connect { peer, identity });
+            let hello =
+                Hello { version_min: VERSION, version_max: VERSION, features: 0, program: "hot".into() };
+            let header = Header { method: HELLO_MAGIC, ..Header::new(Kind::Hello) };
+            world.frame(peer, header, bytes(&encode(&hello)));
+        }
+        let serve = Serve {
+            name: "hot.path".into(),
+            mode: 0,
+            flags: 0,
+            calls: 64,
+            send_bytes: 1 << 20,
+            about: String::new(),
+        };
+        let header = Header { method: Operation::Serve as u32, ..Header::new(Kind::Call) };
+        world.frame(SERVER, header, bytes(&encode(&serve)));
+        world.serving = decode::<Served>(&world.own_body()).expect("served").handle;
+        let rights = (Verb::Call.right() | Rights::NONE).0;
+        let open = Open { name: "hot.path".into(), kind: 1, rights, on_behalf_of: 0 };
+        let header = Header { method: Operation::Open as u32, ..Header::new(Kind::Call) };
+        world.frame(CLIENT, header, bytes(&encode(&open)));
+        world.handle = decode::<Opened>(&world.own_body()).expect("opened").handle;
+        world
+    }
+
+    fn own_body(&self) -> Vec<u8> {
+        let body = self.effects.iter().find_map(|effect| match effect {
+            Effect::Send { tail: SendTail::Own(body), .. } => Some(body.clone()),
+            _ => None,
+        });
+        body.expect("a reply of the broker's own")
+    }
+
+    fn handle(&mut self, input: Input<Bytes>) {
+        self.effects.clear();
+        self.broker.handle(Instant(2), input, &mut self.effects);
+    }
+
+    fn frame(&mut self, from: PeerId, mut header: Header, tail: Bytes) {
+        header.len = 64 + tail.len() as u32;
+        self.handle(Input::Frame { from, header, tail });
+    }
+
+    /// The header of the frame that the last input sent; its bytes leave at once.
+    fn sent(&mut self) -> Header {
+        let [Effect::Send { to, header, .. }] = self.effects[..] else { panic!("{:?}", self.effects) };
+        self.handle(Input::Wrote { peer: to, bytes: (header.len as usize).next_multiple_of(16) });
+        header
+    }
+
+    fn calls(&mut self, count: u64, handle: u64, deadline: u64) {
+        for _ in 0..count {
+            let header = Header { handle, call: 0, deadline, ..Header::new(Kind::Call) };
+            self.frame(CLIENT, header, self.payload.clone());
+            let request = self.sent();
+            let header = Header { call: request.call, ..Header::new(Kind::Reply) };
+            self.frame(SERVER, header, self.payload.clone());
+            black_box(self.sent());
+        }
+    }
+
+    fn sends(&mut self, count: u64, handle: u64) {
+        let mut used = 0;
+        for _ in 0..count {
+            let header = Header { handle, ..Header::new(Kind::Send) };
+            self.frame(CLIENT, header, self.payload.clone());
+            black_box(self.sent());
+            used += 128;
+            if used == 1 << 18 {
+                let header = Header { handle: self.serving, seq: used, ..Header::new(Kind::Credit) };
+                self.frame(SERVER, header, self.empty.clone());
+                used = 0;
+            }
+        }
+    }
+}
