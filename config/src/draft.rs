@@ -3,7 +3,7 @@
 use crate::limits::{LIMITS, LimitKey, USER_LIMITS};
 use crate::show::Shown;
 use crate::source::{At, Place};
-use crate::{Diagnostics, Driver, Instance, Listen, Loaded, users};
+use crate::{Diagnostics, Driver, Instance, Listen, Loaded};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -52,7 +52,7 @@ impl Draft {
         limits.users = self.users.iter().map(|user| (user.uid, user.limits(&limits.user_default))).collect();
         self.check_limits(&limits, diagnostics);
         let own_user = match instance {
-            Instance::User => Some(users::own_uid()),
+            Instance::User => Some(switchboard_transport::process::effective_uid()),
             Instance::System => None,
         };
         let defaults = Defaults::of(instance);

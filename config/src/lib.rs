@@ -16,15 +16,16 @@ mod schema;
 mod show;
 mod source;
 pub mod units;
-mod users;
+pub mod users;
 
 pub use diagnostic::{Diagnostic, Diagnostics};
-pub use location::{Instance, Location};
+pub use location::Location;
 pub use show::{Setting, Shown, ShownTable};
 
 use std::path::PathBuf;
 use std::time::Duration;
 use switchboard_core::Settings;
+pub use switchboard_transport::paths::Instance;
 
 /// The commented default file, with every key, its default, unit and meaning.
 pub const DEFAULT_FILE: &str = include_str!("../switchboard.toml");

@@ -5,15 +5,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
-
-/// Whose broker this is. They are never mixed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Instance {
-    /// One user's: that user may do everything, others what `[[allow]]` says.
-    User,
-    /// The machine's: nobody may do anything but what `[[allow]]` says.
-    System,
-}
+use switchboard_transport::paths::{Environment, Instance};
 
 /// Where to read a configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,13 +31,7 @@ impl Location {
     /// The instance's own place: `/etc/switchboard` over `/usr/lib/switchboard` for the system,
     /// `$XDG_CONFIG_HOME/switchboard` or `~/.config/switchboard` for a user.
     pub fn standard(instance: Instance) -> Self {
-        let directories = match instance {
-            Instance::System => {
-                vec![PathBuf::from("/etc/switchboard"), PathBuf::from("/usr/lib/switchboard")]
-            }
-            Instance::User => user_config_home().map(|home| home.join("switchboard")).into_iter().collect(),
-        };
-        Self { instance, place: Place::Directories(directories) }
+        Self::directories(instance, Environment::from_process().config_directories(instance))
     }
 
     /// These directories; a file in an earlier one hides the file of the same name in a later one.
@@ -114,13 +100,4 @@ fn drop_ins(folders: impl Iterator<Item = PathBuf>, diagnostics: &mut Diagnostic
 
 fn is_absent(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
-}
-
-/// `$XDG_CONFIG_HOME` if it is absolute (the specification says to ignore it otherwise), else
-/// `~/.config`.
-fn user_config_home() -> Option<PathBuf> {
-    let absolute = |variable| std::env::var_os(variable).map(PathBuf::from).filter(|path| path.is_absolute());
-    absolute("XDG_CONFIG_HOME")
-        .or_else(|| absolute("HOME").map(|home| home.join(".config")))
-        .or_else(|| crate::users::home().map(|home| home.join(".config")))
 }
