@@ -51,6 +51,7 @@ pub(crate) static LIMITS: &[LimitKey<Limits>] = keys!(Limits {
     buffered_bytes_max: Bytes, 64 << 10;
     watches_max: Count, 0;
     payload_bytes_max: Bytes, 1 << 10, PAYLOAD_BYTES_MOST;
+    send_bytes: Bytes, 1 << 10;
     link_bytes_high: Bytes, 4 << 10;
     link_bytes_max: Bytes, 64 << 10;
     link_bytes_reserved: Bytes, 64 << 10;
@@ -68,7 +69,6 @@ pub(crate) static USER_LIMITS: &[LimitKey<UserLimits>] = keys!(UserLimits {
     waiting: Count, 0;
     buffered_bytes: Bytes, 0;
     watches: Count, 0;
-    send_bytes: Bytes, 1 << 10;
 });
 
 const fn most_of<T, N: Number>(_: fn(&T) -> &N) -> u64 {
@@ -121,6 +121,7 @@ mod tests {
             buffered_bytes_max: _,
             watches_max: _,
             payload_bytes_max: _,
+            send_bytes: _,
             link_bytes_high: _,
             link_bytes_max: _,
             link_bytes_reserved: _,
@@ -129,7 +130,7 @@ mod tests {
             user_default: _,
             users: _,
         } = Limits::default();
-        assert_eq!(LIMITS.len(), 13);
+        assert_eq!(LIMITS.len(), 14);
         let UserLimits {
             connections: _,
             connections_per_second: _,
@@ -139,9 +140,8 @@ mod tests {
             waiting: _,
             buffered_bytes: _,
             watches: _,
-            send_bytes: _,
         } = UserLimits::default();
-        assert_eq!(USER_LIMITS.len(), 9);
+        assert_eq!(USER_LIMITS.len(), 8);
     }
 
     #[test]
