@@ -74,8 +74,11 @@ fn split(area: &[u8]) -> Option<(Option<Extension<'_>>, &[u8])> {
     if kind == 0 {
         return area.iter().all(|&byte| byte == 0).then_some((None, &[]));
     }
-    let value = rest.get(..len)?;
-    let rest = rest.get(len.next_multiple_of(4)..)?;
+    let (value, rest) = rest.split_at_checked(len)?;
+    let (padding, rest) = rest.split_at_checked(len.next_multiple_of(4) - len)?;
+    if padding.iter().any(|&byte| byte != 0) {
+        return None;
+    }
     Some((Some(Extension { kind, value }), rest))
 }
 

@@ -2,7 +2,8 @@
 
 use crate::header::flags;
 use crate::{
-    EXTENSION_BYTES_MAX, Extensions, FRAME_BYTES_MAX, HANDLES_MAX, HEADER_BYTES, HandleEntry, Header, VERSION,
+    EXTENSION_BYTES_MAX, Extensions, FRAME_BYTES_MAX, HANDLES_MAX, HEADER_BYTES, HandleEntry, Header, Kind,
+    VERSION,
 };
 use alloc::vec::Vec;
 
@@ -20,7 +21,7 @@ pub enum FrameError {
         "frame length {0} is out of range (it covers header, extensions, handles and payload, at most 256 MiB)"
     )]
     Length(u32),
-    /// A flag that does not exist, or a priority above 7.
+    /// A flag that does not exist for the kind, or a priority above 7.
     #[error("undefined flags {flags:#04x} or priority {priority} (0 to 7)")]
     Field {
         /// The flags found.
@@ -84,7 +85,8 @@ impl Parser {
         if header.version != VERSION {
             return Err(FrameError::Version(header.version));
         }
-        if header.flags & !flags::ALL != 0 || header.priority > 7 {
+        let defined = if header.kind == Kind::Call { flags::ALL } else { 0 };
+        if header.flags & !defined != 0 || header.priority > 7 {
             return Err(FrameError::Field { flags: header.flags, priority: header.priority });
         }
         if header.handles > HANDLES_MAX {
