@@ -1,0 +1,376 @@
+"""A Switchboard client in one file, written from protocol/SPEC.md alone; its clauses stand in brackets.
+
+A `Connection` belongs to one thread. Whatever waits on it (a call, `run`) meanwhile answers the requests
+for the names it serves, so a handler may make calls of its own.
+"""
+import collections, inspect, itertools, select, socket, struct, time
+from types import SimpleNamespace as Record
+
+HELLO, WELCOME, GOODBYE = 1, 2, 3
+CALL, SEND, REPLY, OUTCOME, CANCEL, ITEM, CREDIT, EVENT = range(0x10, 0x18)
+STREAM, NO_WAIT = 1, 2  # flags [2.7]
+METHOD_NAME, TRACEPARENT = 0x8001, 0x0002  # extensions [2.5]
+OPEN, CLOSE, SERVE, WAIT, LIST = 1, 2, 3, 6, 8  # control operations [6.2]
+MAY_CALL, MAY_DELEGATE = 1 << 1, 1 << 8  # rights [3.4]
+FRAME_MAX = 256 << 20
+
+HEADER = struct.Struct("<IHBBBBHIQQQQQQ")  # [2.2]
+FIELDS = "len ext_len kind flags priority version handles method handle call deadline seq epoch caller".split()
+
+# [7] A body is its fields in order: b u8, 4 u32, 8 u64, s string, y bytes, ?4 an option, *Name a sequence, =Name a body.
+NAME_INFO = "name:s kind:b mode:b epoch:8 owner:8 owners:4 standby:4 uid:4 pid:4 program:s"
+BODIES = {name: [field.split(":") for field in fields.split()] for name, fields in {
+    "Hello": "version_min:b version_max:b features:8 program:s",
+    "Welcome": "version:b features:8 broker_ns:8 incarnation:4 peer:8 payload_bytes_max:4 calls_open_max:4 priority_max:b",
+    "Goodbye": "message:s",
+    "Failure": "message:s domain:s code:4 retry_after_ms:4 exit_status:?4 details:y",
+    "Open": "name:s kind:b rights:4 on_behalf_of:8", "Opened": "handle:8 rights:4 epoch:8 send_bytes:4",
+    "OnHandle": "handle:8", "OnName": "name:s", "OnPattern": "pattern:s", "OnPeer": "peer:8",
+    "Narrow": "handle:8 rights:4", "Found": "epoch:8",
+    "Serve": "name:s mode:b flags:4 calls:4 send_bytes:4 about:s", "Served": "handle:8 standby:4 epoch:8 reference:8",
+    "NameInfo": NAME_INFO, "NameChange": "what:b info:=NameInfo",
+    "List": "pattern:s after:s", "Listing": "names:*NameInfo next:s",
+    "ServerInfo": "peer:8 uid:4 pid:4 program:s standby:4 outstanding:4 calls:4",
+    "Description": "info:=NameInfo about:s servers:*ServerInfo waiting:4 handles:4",
+    "PeerInfo": "peer:8 uid:4 gid:4 groups:*4 pid:4 label:s program:s",
+}.items()}
+
+
+class Outcome(Exception):
+    """How a call ended other than by a reply [4.6]; a handler raises one to end its request [5.5]."""
+    def __init__(self, message="", domain="", code=0, retry_after_ms=0, exit_status=None, details=b""):
+        super().__init__(message)
+        self.failure = Record(message=message, domain=domain, code=code, retry_after_ms=retry_after_ms,
+                              exit_status=exit_status, details=details)
+
+
+OUTCOMES = [type(name, (Outcome,), {"number": n}) for n, name in enumerate(
+    "Reply Failed NoOwner Denied Busy DeadlineExceeded Cancelled PeerDied Abandoned ActivationFailed OwnerChanged "
+    "HandleRevoked Invalid TooLarge Unsupported ShuttingDown".split())]
+globals().update({kind.__name__: kind for kind in OUTCOMES})
+
+
+class Ended(Exception):
+    """The connection is over: the reason [1.8] and what was said with it; None if nothing was."""
+
+
+class BadFrame(Exception):
+    """Broken framing [2.4] or a malformed body [7.1]."""
+
+
+def check(condition, why):
+    if not condition:
+        raise BadFrame(why)
+
+
+def encode(body, **values):
+    out = bytearray()
+    def varint(n):
+        while n > 127:
+            out.append(n & 127 | 128)
+            n >>= 7
+        out.append(n)
+    def put(kind, value):
+        if kind == "b": out.append(value)
+        elif kind in "48": varint(value)
+        elif kind in "sy":
+            data = value.encode() if kind == "s" else value
+            varint(len(data))
+            out.extend(data)
+        elif kind[0] == "?":
+            out.append(value is not None)
+            if value is not None: put(kind[1:], value)
+        elif kind[0] == "*":
+            varint(len(value))
+            for element in value: put(kind[1:] if kind[1:] in "48" else "=" + kind[1:], element)
+        else: out.extend(encode(kind[1:], **vars(value)))
+    for name, kind in BODIES[body]: put(kind, values.pop(name))
+    assert not values, values
+    return bytes(out)
+
+
+def decode(body, data):
+    at = 0
+    def take(n):
+        nonlocal at
+        check(n <= len(data) - at, "ends early")
+        at += n
+        return bytes(data[at - n:at])
+    def varint(width):
+        value = 0
+        for shift in range(0, width * 8, 7):
+            byte = take(1)[0]
+            value |= (byte & 127) << shift
+            if byte < 128:
+                check(value < 1 << width * 8, "number too wide")
+                return value
+        check(False, "number too long")
+    def get(kind):
+        if kind == "b": return take(1)[0]
+        if kind in "48": return varint(int(kind))
+        if kind == "y": return take(varint(8))
+        if kind == "s":
+            try: return take(varint(8)).decode()
+            except UnicodeDecodeError: check(False, "not UTF-8")
+        if kind[0] == "?":
+            there = take(1)[0]
+            check(there < 2, "neither none nor some")
+            return get(kind[1:]) if there else None
+        if kind[0] == "*": return [get(kind[1:] if kind[1:] in "48" else "=" + kind[1:]) for _ in range(varint(8))]
+        return Record(**{name: get(kind) for name, kind in BODIES[kind[1:]]})
+    value = get("=" + body)
+    check(at == len(data), "bytes left over")
+    return value
+
+
+def pack(kind, payload=b"", extensions=(), handles=(), **fields):
+    """The bytes of a frame, padding included [2.1]; `handles` are of (handle, rights, flags)."""
+    area = b"".join(struct.pack("<HH", kind_, len(v)) + v + bytes(-len(v) % 4) for kind_, v in extensions)
+    area += bytes(-len(area) % 16)
+    table = b"".join(struct.pack("<QII", *entry) for entry in handles)
+    length = HEADER.size + len(area) + len(table) + len(payload)
+    fields = {**dict.fromkeys(FIELDS, 0), "version": 1, **fields, "len": length, "ext_len": len(area), "kind": kind,
+              "handles": len(handles)}
+    return HEADER.pack(*(fields[name] for name in FIELDS)) + area + table + payload + bytes(-length % 16)
+
+
+def unpack(data):
+    """The first frame of `data` and how many bytes it takes; None while it is not whole."""
+    if len(data) < HEADER.size: return None
+    frame = Record(**dict(zip(FIELDS, HEADER.unpack_from(data))))
+    start = HEADER.size + frame.ext_len + 16 * frame.handles
+    check(HELLO <= frame.kind <= GOODBYE or CALL <= frame.kind <= EVENT, "Kind")  # [2.4]; the words are those of tests/vectors
+    check(frame.version == 1, "Version")
+    check(frame.flags <= (3 if frame.kind == CALL else 0), "Field")
+    check(frame.priority <= 7, "Field")
+    check(frame.handles <= 16, "Handles")
+    check(frame.ext_len <= 4096 and frame.ext_len % 16 == 0, "Extension")
+    check(start <= frame.len <= FRAME_MAX, "Length")
+    size = frame.len + -frame.len % 16
+    if len(data) < size: return None
+    frame.extensions, at, end = [], HEADER.size, HEADER.size + frame.ext_len
+    while at < end:  # [2.5]
+        kind, length = struct.unpack_from("<HH", data, at)
+        if kind == 0:
+            check(not any(data[at:end]), "Extension")
+            break
+        after = at + 4 + length + -length % 4
+        check(after <= end and not any(data[at + 4 + length:after]), "Extension")
+        frame.extensions.append((kind, bytes(data[at + 4:at + 4 + length])))
+        at = after
+    frame.handles = [struct.unpack_from("<QII", data, at) for at in range(end, start, 16)]
+    frame.payload, frame.size = bytes(data[start:frame.len]), size
+    return frame, size
+
+
+class Connection:
+    def __init__(self, path, program="python"):
+        self.socket = socket.socket(socket.AF_UNIX)
+        self.socket.connect(path)
+        self.buffer, self.calls, self.free, self.revoked = bytearray(), {}, [], set()
+        self.windows, self.serving, self.requests, self.undelivered = {}, {}, {}, []
+        sent = time.monotonic_ns()
+        self._write(HELLO, method=0x44425753, payload=encode(
+            "Hello", version_min=1, version_max=1, features=0, program=program))
+        frame = self._read()
+        if frame.kind != WELCOME: self._ended(frame)
+        self.welcome = decode("Welcome", frame.payload)
+        self.offset = self.welcome.broker_ns - (sent + time.monotonic_ns()) // 2  # [1.6]
+        self.fresh, self.generation = iter(range(self.welcome.calls_open_max)), itertools.count(1)
+
+    def close(self):
+        self._write(GOODBYE, payload=encode("Goodbye", message=""))
+        self.socket.close()
+
+    # Calling
+
+    def start(self, handle, payload=b"", method=0, timeout=None, within=None, then=None, **fields):
+        """Begin a call [4.1]; `within` is the request in whose service it is made [4.4]."""
+        if timeout is not None:
+            fields["deadline"] = time.monotonic_ns() + self.offset + int(timeout * 1e9)
+        if within:
+            fields["seq"], fields["priority"] = within.call, max(within.priority, fields.get("priority", 0))
+            fields["deadline"] = min(filter(None, (within.deadline, fields.get("deadline"))), default=0)
+        slot = self.free.pop() if self.free else next(self.fresh, None)
+        if slot is None: raise Busy("calls_open_max")
+        call = Call(self, handle, (next(self.generation) & 0xffffffff) << 32 | slot, then)  # [4.2]
+        self.calls[call.id] = call
+        self._write(CALL, handle=handle, call=call.id, payload=payload, **self._method(method), **fields)
+        return call
+
+    def call(self, handle, payload=b"", method=0, **options):
+        return self.start(handle, payload, method, **options).result()
+
+    def send(self, handle, payload=b"", method=0, tag=0, **fields):
+        """A one-way message [4.8]; waits while the send window is used up [4.9]."""
+        data = pack(SEND, payload, handle=handle, call=tag, **self._method(method), **fields)
+        window = self.windows[handle]
+        while window.out * 2 > window.size and window.out + len(data) > window.size: self._turn()
+        window.out += len(data)
+        self.socket.sendall(data)
+
+    def control(self, operation, request, reply, then=None, timeout=None, **values):
+        """An operation of the broker's own [6.1]."""
+        done = then and (lambda frame: then(decode(reply, frame.payload)))
+        frame = self.call(0, encode(request, **values), operation, timeout=timeout, then=done)
+        return decode(reply, frame.payload) if reply else None
+
+    def open(self, name, rights=MAY_CALL, on_behalf_of=0):
+        def opened(it): self.windows[it.handle] = Record(size=it.send_bytes, out=0)
+        return self.control(OPEN, "Open", "Opened", opened, name=name, kind=1, rights=rights, on_behalf_of=on_behalf_of)
+
+    def close_handle(self, handle):
+        self.control(CLOSE, "OnHandle", None, handle=handle)
+
+    def wait(self, name, timeout=None):
+        return self.control(WAIT, "OnName", "Found", name=name, timeout=timeout).epoch
+
+    def list(self, pattern="**"):
+        after, names = "", []
+        while after or not names:
+            page = self.control(LIST, "List", "Listing", pattern=pattern, after=after)
+            names, after = names + page.names, page.next
+            if not after: return names
+
+    # Serving
+
+    def serve(self, name, handler, mode=0, flags=0, calls=16, send_bytes=1 << 16, about=""):
+        """Serve a name [5.1]: `handler(request)` gives the reply's payload or raises an `Outcome`; a generator
+        streams what it yields and replies with what it returns. What it gives for a one-way message is dropped."""
+        def served(it): self.serving[it.handle] = Record(handler=handler, window=send_bytes, used=0, **vars(it))
+        handle = self.control(SERVE, "Serve", "Served", served, name=name, mode=mode, flags=flags, calls=calls,
+                              send_bytes=send_bytes, about=about).handle
+        return self.serving[handle]
+
+    def run(self, until=lambda: False, timeout=None):
+        """Serve until something holds, for so many seconds, or until the connection ends."""
+        end = timeout and time.monotonic() + timeout
+        while not until() and (end is None or time.monotonic() < end): self._turn(end)
+
+    def _request(self, request):
+        serving = self.serving.get(request.handle)
+        request.one_way, request.cancelled, request.credit, request.items = request.kind == SEND, None, 0, None
+        request.uid, request.pid, request.peer = request.caller & 0xffffffff, request.caller >> 32, request.seq
+        if not request.one_way: self.requests[request.call] = request
+        try:
+            if serving is None: raise Abandoned("not served here")
+            for kind, value in request.extensions:
+                if kind == METHOD_NAME: request.method = value.decode()
+                elif kind & 0x8000: raise Unsupported(f"extension {kind:#x}")
+            reply = serving.handler(request)
+            if not request.one_way and inspect.isgenerator(reply):
+                if not request.flags & STREAM: raise Unsupported("the reply is a stream")
+                request.items, request.ahead = reply, None
+                self._stream(request)
+            else: self._answer(request, reply)
+        except Exception as error: self._refuse(request, error)
+        if request.one_way and serving:  # [5.3]
+            serving.used += request.size
+            if serving.used * 4 >= serving.window:
+                self._write(CREDIT, handle=serving.handle, seq=serving.used)
+                serving.used = 0
+
+    def _stream(self, request):
+        """Send the items there is credit for [5.8]; the generator runs one ahead, so that its end needs none."""
+        try:
+            while request.ahead is None or request.credit:
+                if request.ahead is not None:
+                    request.credit -= 1
+                    self._write(ITEM, call=request.call, payload=request.ahead)
+                request.ahead = next(request.items)
+        except StopIteration as end: self._answer(request, end.value)
+        except Exception as error: self._refuse(request, error)
+
+    def _answer(self, request, reply):
+        payload, handles = reply if isinstance(reply, tuple) else (reply or b"", ())
+        if self.requests.pop(request.call, None): self._write(REPLY, call=request.call, payload=payload, handles=handles)
+
+    def _refuse(self, request, error):
+        if isinstance(error, (Ended, BadFrame, OSError)): raise error
+        if not isinstance(error, Outcome): error = Failed(f"{type(error).__name__}: {error}", domain="python")
+        if self.requests.pop(request.call, None):
+            self._write(OUTCOME, call=request.call, method=error.number, payload=encode("Failure", **vars(error.failure)))
+
+    # Frames
+
+    @staticmethod
+    def _method(method):
+        return {"method": method} if isinstance(method, int) else {"extensions": [(METHOD_NAME, method.encode())]}
+
+    def _write(self, kind, **parts):
+        self.socket.sendall(pack(kind, **parts))
+
+    def _read(self, end=None):
+        while not (found := unpack(self.buffer)):
+            if not select.select([self.socket], [], [], end and max(0, end - time.monotonic()))[0]: return None
+            data = self.socket.recv(1 << 18)
+            if not data: raise Ended(None, "the connection was closed")
+            self.buffer += data
+        frame, size = found
+        del self.buffer[:size]
+        return frame
+
+    def _ended(self, frame):
+        check(frame.kind == GOODBYE, "not a handshake")
+        raise Ended(frame.method, decode("Goodbye", frame.payload).message)
+
+    def _turn(self, end=None):
+        """Take in one frame, if one comes in time."""
+        frame = self._read(end)
+        if frame is None: return
+        call, request = self.calls.get(frame.call), self.requests.get(frame.call)
+        if frame.kind == GOODBYE: self._ended(frame)
+        elif frame.kind in (CALL, SEND): self._request(frame)
+        elif frame.kind == ITEM and call: call.arrived.append(frame)
+        elif frame.kind in (REPLY, OUTCOME) and call:
+            del self.calls[call.id]
+            self.free.append(call.id & 0xffffffff)
+            call.frame = frame
+            if call.then and frame.kind == REPLY: call.then(frame)
+        elif frame.kind == CANCEL and request:  # [5.6]; it is still to be ended [5.2]
+            request.cancelled = frame.method
+            if request.items and not request.items.gi_running:
+                request.items.close()
+                self._refuse(request, Abandoned("cancelled"))
+        elif frame.kind == CREDIT and not frame.call:
+            if frame.handle in self.windows: self.windows[frame.handle].out -= frame.seq
+        elif frame.kind == CREDIT and request:
+            request.credit += frame.seq
+            if request.items and not request.items.gi_running: self._stream(request)
+        elif frame.kind == EVENT and frame.method == 1:
+            self.revoked.add(frame.handle)
+        elif frame.kind == EVENT and frame.method in (2, 3) and frame.handle in self.serving:
+            serving = self.serving[frame.handle]
+            serving.epoch, serving.standby = (frame.epoch, 0) if frame.method == 2 else (0, frame.seq)
+        elif frame.kind == EVENT and frame.method == 4:
+            self.undelivered.append(Record(handle=frame.handle, tag=frame.call, count=frame.epoch, outcome=frame.seq,
+                                           failure=decode("Failure", frame.payload)))
+
+
+class Call:
+    """A call that was begun; it ends exactly once [4.5]."""
+    def __init__(self, connection, handle, id, then):
+        self.connection, self.handle, self.id, self.then = connection, handle, id, then
+        self.frame, self.arrived = None, collections.deque()
+
+    def result(self):
+        """The reply's frame, or the outcome as an exception."""
+        while self.frame is None: self.connection._turn()
+        if self.frame.kind == REPLY: return self.frame
+        kind = OUTCOMES[self.frame.method] if 1 <= self.frame.method < len(OUTCOMES) else Failed
+        raise kind(**vars(decode("Failure", self.frame.payload)))
+
+    def cancel(self):
+        self.connection._write(CANCEL, call=self.id)
+
+    def grant(self, items):
+        if self.frame is None: self.connection._write(CREDIT, call=self.id, seq=items)  # [4.11]
+
+    def items(self, credit=4):
+        """The frames of a streamed reply, as they come; then `result` tells how the call ended."""
+        self.grant(credit)
+        while self.arrived or self.frame is None:
+            if self.arrived:
+                yield self.arrived.popleft()
+                self.grant(1)
+            else: self.connection._turn()
