@@ -325,7 +325,8 @@ fn read_line(vectors: &mut Vec<Vector>, line: &str, place: &str) {
     let fields = &mut vector.sections.last_mut().expect("the header at least").fields;
     match meaning.trim() {
         "" => {
-            fields.last_mut().unwrap_or_else(|| panic!("{place}: nothing to go on with")).bytes.extend(bytes)
+            let before = fields.last_mut().unwrap_or_else(|| panic!("{place}: nothing to go on with"));
+            before.bytes.extend(bytes);
         }
         meaning => {
             let (name, value) = meaning.split_once(" = ").unwrap_or((meaning, ""));
