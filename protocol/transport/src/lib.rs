@@ -6,10 +6,12 @@
 //!
 //! # Soundness
 //!
-//! Nearly all calls go through rustix's safe functions. What is left is four kinds of call, each
+//! Nearly all calls go through rustix's safe functions. What is left is five kinds of call, each
 //! behind one small safe function that states its argument: `getsockopt` for options that rustix
 //! does not have (`unix/sockopt.rs`), the pidfd's exit record (`unix/exit_status.rs`), what a child
-//! does between fork and exec (`unix/spawn.rs`), and the auxiliary vector (`unix/process.rs`).
+//! does between fork and exec (`unix/spawn.rs`), the auxiliary vector (`unix/process.rs`), and descriptors
+//! that a number in the environment or from the kernel names (`unix/inherited.rs`,
+//! `unix/credentials.rs`).
 
 #[cfg(not(target_os = "linux"))]
 compile_error!("Switchboard runs on Linux for now; Windows named pipes will stand behind the same interface");
@@ -27,6 +29,7 @@ pub use unix::{
     credentials::{Credentials, peer_pidfd},
     exit_status::{PeerExit, exit_of},
     fds::{FDS_MAX, Fds},
+    inherited::inherited_sockets,
     limits,
     listener::{AcceptError, BindError, BindOptions, Listener},
     lock::{FileLock, LockError},

@@ -11,6 +11,16 @@ pub enum PeerExit {
     Signal(i32),
 }
 
+impl PeerExit {
+    /// As `wait(2)` has it.
+    pub fn wait_status(self) -> u32 {
+        match self {
+            Self::Code(code) => (code as u32 & 0xff) << 8,
+            Self::Signal(signal) => signal as u32 & 0x7f,
+        }
+    }
+}
+
 /// How the process of `pidfd` ended. `None` while it runs or waits to be reaped by its parent, and
 /// on kernels that do not tell.
 pub fn exit_of(pidfd: impl AsFd) -> Option<PeerExit> {
