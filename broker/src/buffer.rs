@@ -1,0 +1,236 @@
+//! Memory that messages pass through: one turn buffer that every link reads into, slices of it that
+//! travel through the core, and spares of everything, so that steady traffic allocates nothing.
+
+use std::rc::Rc;
+
+use switchboard_core::Payload;
+
+/// Bytes read from one link in one turn at most.
+pub(crate) const TURN_BYTES: usize = 256 << 10;
+
+/// Bytes of a frame from which it is received into a buffer of its own, instead of being copied
+/// together from the pieces that turns bring.
+pub(crate) const LARGE_FRAME_BYTES: usize = 64 << 10;
+
+/// Turn buffers that are remembered while slices of them are on their way. More than this many at
+/// once are written out early, see [`Buffers::crowded`].
+const TURNS_MAX: usize = 16;
+
+/// Bytes of buffers for large frames that are kept for the next one.
+const LARGE_KEPT_BYTES: usize = 32 << 20;
+
+/// Spare vectors kept, and the largest worth keeping.
+const SPARES_MAX: usize = 64;
+const SPARE_BYTES_MAX: usize = 1 << 20;
+
+/// A reference-counted piece of a receive buffer, or of bytes that the core wrote.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Slice {
+    /// `None` for no bytes.
+    buffer: Option<Rc<Vec<u8>>>,
+    start: u32,
+    len: u32,
+}
+
+impl Slice {
+    /// The bytes of `buffer` from `start` to `end`.
+    pub(crate) fn new(buffer: &Rc<Vec<u8>>, start: usize, end: usize) -> Self {
+        debug_assert!(start <= end && end <= buffer.len());
+        if start == end {
+            return Self::default();
+        }
+        // Buffers are at most one frame long (256 MiB), so offsets fit.
+        Self { buffer: Some(Rc::clone(buffer)), start: start as u32, len: (end - start) as u32 }
+    }
+
+    /// A part of this slice.
+    pub(crate) fn part(&self, from: usize) -> Self {
+        match &self.buffer {
+            Some(buffer) => {
+                let start = self.start as usize;
+                Self::new(buffer, start + from.min(self.len as usize), start + self.len as usize)
+            }
+            None => Self::default(),
+        }
+    }
+
+    /// Whether it holds on to a buffer more than twice its size.
+    pub(crate) fn is_wasteful(&self) -> bool {
+        self.buffer.as_ref().is_some_and(|buffer| self.len as usize * 2 < buffer.len())
+    }
+
+    /// The same bytes in memory of their own.
+    pub(crate) fn copied(&self) -> Self {
+        Self::from(self.bytes().to_vec())
+    }
+}
+
+impl From<Vec<u8>> for Slice {
+    fn from(bytes: Vec<u8>) -> Self {
+        let len = bytes.len();
+        Self::new(&Rc::new(bytes), 0, len)
+    }
+}
+
+impl Payload for Slice {
+    fn len(&self) -> usize {
+        self.len as usize
+    }
+
+    fn bytes(&self) -> &[u8] {
+        match &self.buffer {
+            Some(buffer) => &buffer[self.start as usize..][..self.len as usize],
+            None => &[],
+        }
+    }
+
+    fn keep(self) -> Self {
+        if self.is_wasteful() { self.copied() } else { self }
+    }
+}
+
+/// All buffers of one reactor.
+#[derive(Debug)]
+pub(crate) struct Buffers {
+    turn: Rc<Vec<u8>>,
+    /// Earlier turn buffers that slices still pointed into when they were put aside.
+    earlier: Vec<Rc<Vec<u8>>>,
+    /// Buffers of large frames, on their way or free.
+    large: Vec<Rc<Vec<u8>>>,
+    spares: Vec<Vec<u8>>,
+}
+
+impl Buffers {
+    pub(crate) fn new() -> Self {
+        Self {
+            turn: Rc::new(vec![0; TURN_BYTES]),
+            earlier: Vec::with_capacity(TURNS_MAX),
+            large: Vec::new(),
+            spares: Vec::with_capacity(SPARES_MAX),
+        }
+    }
+
+    /// The turn buffer, which nothing points into.
+    pub(crate) fn turn_mut(&mut self) -> &mut [u8] {
+        if Rc::get_mut(&mut self.turn).is_none() {
+            let free = self.earlier.iter().position(|buffer| Rc::strong_count(buffer) == 1);
+            let fresh = match free {
+                Some(index) => self.earlier.swap_remove(index),
+                None => Rc::new(vec![0; TURN_BYTES]),
+            };
+            let busy = std::mem::replace(&mut self.turn, fresh);
+            if self.earlier.len() < TURNS_MAX {
+                self.earlier.push(busy);
+            }
+        }
+        Rc::get_mut(&mut self.turn).expect("a buffer that nothing points into was just chosen")
+    }
+
+    /// The turn buffer, to cut slices from.
+    pub(crate) fn turn(&self) -> &Rc<Vec<u8>> {
+        &self.turn
+    }
+
+    /// Whether so many turn buffers are pinned that it is time to write out what pins them.
+    pub(crate) fn crowded(&self) -> bool {
+        self.earlier.len() == TURNS_MAX && self.earlier.iter().all(|buffer| Rc::strong_count(buffer) > 1)
+    }
+
+    /// A buffer of at least `bytes`, for one large frame, which nothing else points into.
+    pub(crate) fn take_large(&mut self, bytes: usize) -> Rc<Vec<u8>> {
+        let fits = |buffer: &Rc<Vec<u8>>| {
+            Rc::strong_count(buffer) == 1 && buffer.len() >= bytes && buffer.len() / 2 <= bytes
+        };
+        match self.large.iter().position(fits) {
+            Some(index) => self.large.swap_remove(index),
+            // Zeroed memory comes untouched from the system: it costs what is written to it.
+            None => Rc::new(vec![0; bytes]),
+        }
+    }
+
+    /// Remembers the buffer of a large frame, to use it again once the frame has left.
+    pub(crate) fn remember_large(&mut self, buffer: &Rc<Vec<u8>>) {
+        let mut kept = buffer.len();
+        // The oldest are forgotten first; whoever still points into one keeps it alive.
+        let first_kept = self.large.iter().rposition(|old| {
+            kept += old.len();
+            kept > LARGE_KEPT_BYTES
+        });
+        self.large.drain(..first_kept.map_or(0, |index| index + 1));
+        if buffer.len() <= LARGE_KEPT_BYTES {
+            self.large.push(Rc::clone(buffer));
+        }
+    }
+
+    /// An empty vector, with memory if any is spare.
+    pub(crate) fn take_spare(&mut self) -> Vec<u8> {
+        self.spares.pop().unwrap_or_default()
+    }
+
+    /// Takes a vector back.
+    pub(crate) fn give_spare(&mut self, mut spare: Vec<u8>) {
+        if spare.capacity() > 0 && spare.capacity() <= SPARE_BYTES_MAX && self.spares.len() < SPARES_MAX {
+            spare.clear();
+            self.spares.push(spare);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_turn_buffer_is_used_again_as_soon_as_nothing_points_into_it() {
+        let mut buffers = Buffers::new();
+        let first = buffers.turn_mut().as_ptr();
+        assert_eq!(buffers.turn_mut().as_ptr(), first);
+        let slice = Slice::new(buffers.turn(), 0, 100);
+        assert_ne!(buffers.turn_mut().as_ptr(), first);
+        drop(slice);
+        let pin = Slice::new(buffers.turn(), 0, 1);
+        assert_eq!(buffers.turn_mut().as_ptr(), first);
+        drop(pin);
+    }
+
+    #[test]
+    fn crowding_is_noticed_and_ends() {
+        let mut buffers = Buffers::new();
+        let mut pins = Vec::new();
+        for _ in 0..TURNS_MAX {
+            assert!(!buffers.crowded());
+            buffers.turn_mut();
+            pins.push(Slice::new(buffers.turn(), 0, 1));
+        }
+        buffers.turn_mut();
+        assert!(buffers.crowded());
+        pins.pop();
+        assert!(!buffers.crowded());
+    }
+
+    #[test]
+    fn keeping_a_small_slice_lets_its_buffer_go() {
+        let buffer = Rc::new(vec![7; 1000]);
+        let small = Slice::new(&buffer, 10, 20).keep();
+        let large = Slice::new(&buffer, 0, 600).keep();
+        assert_eq!(small.bytes(), [7; 10]);
+        assert_eq!(Rc::strong_count(&buffer), 2, "only the large one still points into it");
+        assert_eq!(large.part(590).bytes(), [7; 10]);
+        assert!(large.part(600).is_empty() && Slice::new(&buffer, 5, 5).is_empty());
+    }
+
+    #[test]
+    fn buffers_of_large_frames_come_back_within_a_bound() {
+        let mut buffers = Buffers::new();
+        let buffer = buffers.take_large(1 << 20);
+        let first = buffer.as_ptr();
+        buffers.remember_large(&buffer);
+        assert_ne!(buffers.take_large(1 << 20).as_ptr(), first, "it is still in use");
+        drop(buffer);
+        assert_eq!(buffers.take_large((1 << 20) - 5000).as_ptr(), first);
+        for _ in 0..100 {
+            buffers.remember_large(&Rc::new(vec![0; 1 << 20]));
+        }
+        assert!(buffers.large.len() <= LARGE_KEPT_BYTES >> 20);
+    }
+}

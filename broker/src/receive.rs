@@ -1,0 +1,138 @@
+//! The reactor's reading half: one bounded read a link and turn, cut into frames and handed in.
+
+use std::io;
+
+use switchboard_core::{Breach, Input};
+use switchboard_protocol::PeerId;
+use switchboard_transport::{Fds, Interest, Received};
+
+use crate::buffer::TURN_BYTES;
+use crate::incoming::{Cut, Incoming, Window};
+use crate::reactor::Reactor;
+
+/// What a read came to.
+enum Read {
+    Bytes(usize),
+    /// Nothing is there now.
+    Nothing,
+    /// The end of the stream, or an error that is one.
+    Over,
+}
+
+impl Reactor {
+    /// Reads a link once and hands in what came.
+    pub(crate) fn read(&mut self, peer: PeerId) {
+        let Some(link) = self.links.get_mut(peer) else { return };
+        if !link.may_be_heard() {
+            return self.do_not_read(peer);
+        }
+        let hung_up = link.hung_up;
+        let mut incoming = std::mem::take(&mut link.incoming);
+        let read = match incoming.large_room() {
+            Some(room) => {
+                let read = classify(link.stream.recv(room, &mut self.fds), &self.fds);
+                if let Ok(Read::Bytes(bytes)) = read {
+                    self.take_large(peer, &mut incoming, bytes);
+                }
+                read
+            }
+            None => {
+                let held = if incoming.held() > 0 { incoming.unstash(&mut self.buffers) } else { 0 };
+                // After a pause whole frames may wait; they come first.
+                let read = if held > TURN_BYTES / 2 {
+                    Ok(Read::Bytes(0))
+                } else {
+                    let received = link.stream.recv(&mut self.buffers.turn_mut()[held..], &mut self.fds);
+                    classify(received, &self.fds)
+                };
+                let fresh = if let Ok(Read::Bytes(bytes)) = read { bytes } else { 0 };
+                self.cut(peer, &mut incoming, Window { at: 0, end: held + fresh });
+                read
+            }
+        };
+        if let Some(link) = self.links.get_mut(peer) {
+            link.incoming = incoming;
+        }
+        match read {
+            Ok(Read::Bytes(_)) if hung_up => self.revisit.push(peer),
+            Ok(Read::Bytes(_)) => {}
+            // Its end was seen from the writing side; there is nothing more to come.
+            Ok(Read::Nothing) if hung_up => self.depart(peer),
+            Ok(Read::Nothing) => {}
+            Ok(Read::Over) => self.depart(peer),
+            Err(breach) => {
+                self.close_fds();
+                self.broken(peer, breach);
+            }
+        }
+        if self.buffers.crowded() {
+            self.write_touched();
+        }
+    }
+
+    /// A link that is not to be heard was reported as readable.
+    fn do_not_read(&mut self, peer: PeerId) {
+        let Some(link) = self.links.get_mut(peer) else { return };
+        if link.hung_up && !link.admitted {
+            // It left before it was let in.
+            return self.depart(peer);
+        }
+        if let Some(asked) = link.asked
+            && asked.readable
+            && !link.closing
+        {
+            self.ask(peer, Interest { readable: false, ..asked });
+        }
+    }
+
+    /// Hands in the frames of a window of the turn buffer, and keeps what is left of it.
+    fn cut(&mut self, peer: PeerId, incoming: &mut Incoming, mut window: Window) {
+        while self.links.get_mut(peer).is_some_and(|link| link.may_be_heard()) {
+            let payload_bytes_max = self.core.payload_bytes_max() as usize;
+            match incoming.next(self.buffers.turn(), &mut window, payload_bytes_max) {
+                Ok(Cut::Frame(header, tail)) => self.handle(Input::Frame { from: peer, header, tail }),
+                Ok(Cut::Oversized(header)) => self.handle(Input::Oversized { from: peer, header }),
+                Ok(Cut::Large(bytes)) => {
+                    if self.admit(peer, bytes) {
+                        incoming.begin_large(bytes, &mut window, &mut self.buffers);
+                    } else if self.links.get_mut(peer).is_some_and(|link| link.hung_up) {
+                        // It does not stay to wait for room.
+                        return self.depart(peer);
+                    }
+                    break;
+                }
+                Ok(Cut::More) => break,
+                Err(error) => {
+                    self.broken(peer, Breach::Frame(error));
+                    return;
+                }
+            }
+        }
+        // What comes after a broken or last frame is nobody's.
+        if self.links.get_mut(peer).is_some_and(|link| !link.deaf) {
+            incoming.stash(window, &mut self.buffers);
+        }
+    }
+
+    fn take_large(&mut self, peer: PeerId, incoming: &mut Incoming, bytes: usize) {
+        match incoming.large_received(bytes, &mut self.buffers) {
+            Ok(Cut::Frame(header, tail)) => self.handle(Input::Frame { from: peer, header, tail }),
+            Ok(_) => {}
+            Err(error) => self.broken(peer, Breach::Frame(error)),
+        }
+    }
+}
+
+fn classify(received: io::Result<Received>, fds: &Fds) -> Result<Read, Breach> {
+    match received {
+        // SPEC 2.8: no frame of this version carries descriptors.
+        _ if !fds.is_empty() => Err(Breach::FileDescriptors),
+        Ok(Received { truncated: true, .. }) => Err(Breach::FileDescriptors),
+        Ok(Received { bytes: 0, .. }) => Ok(Read::Over),
+        Ok(Received { bytes, .. }) => Ok(Read::Bytes(bytes)),
+        Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
+            Ok(Read::Nothing)
+        }
+        Err(_) => Ok(Read::Over),
+    }
+}
