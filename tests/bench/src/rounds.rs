@@ -1,0 +1,85 @@
+//! The order of things: in every round every candidate takes its turn, so that whatever happens to the
+//! machine meanwhile happens to all of them. Only one candidate's processes exist at a time.
+
+use crate::args::Args;
+use crate::candidate::{Candidate, Mode, Site};
+use crate::floor::spin::{all_cores, only};
+use crate::leftovers::Folder;
+use crate::process::interrupted;
+use crate::results::{Measured, Results};
+use crate::work::{Budget, Work};
+use anyhow::{Context, Result, bail};
+use rustix::thread::CpuSet;
+use std::io::{IsTerminal, Write};
+
+/// Measures every candidate in every round.
+pub fn measure_all(candidates: &[Box<dyn Candidate>], args: &Args) -> Result<Results> {
+    let folder = Folder::create()?;
+    let budget = Budget { warm: args.warm(), measure: args.measure(), plant: args.plant };
+    let mut results =
+        Results { candidates: candidates.iter().map(|one| Measured::new(one.as_ref())).collect() };
+    let modes: Vec<Mode> =
+        Mode::ALL.into_iter().filter(|mode| args.mode.is_none_or(|only| only == *mode)).collect();
+    for round in 1..=args.rounds() {
+        for mode in &modes {
+            for (candidate, measured) in candidates.iter().zip(&mut results.candidates) {
+                // What failed once is named; trying again would only take the others' time.
+                if measured.missing.is_some() || !measured.failures.is_empty() {
+                    continue;
+                }
+                show_progress(&format!(
+                    "round {round} of {}, {}: {}",
+                    args.rounds(),
+                    mode.name(),
+                    candidate.name()
+                ));
+                let dir = folder.subfolder(&format!("{round}{}-{}", &mode.name()[..1], candidate.name()))?;
+                let site = Site { dir, cpus: cpus(*mode)?, mode: *mode };
+                take_turn(candidate.as_ref(), measured, &site, &budget);
+                if interrupted() {
+                    bail!("interrupted in round {round}; nothing is reported");
+                }
+            }
+        }
+    }
+    show_progress("");
+    Ok(results)
+}
+
+fn take_turn(candidate: &dyn Candidate, measured: &mut Measured, site: &Site, budget: &Budget) {
+    let works: Vec<Work> = Work::ALL.into_iter().filter(|work| candidate.does(*work, site.mode)).collect();
+    if works.is_empty() {
+        return;
+    }
+    let mut session = match candidate.start(site) {
+        Ok(session) => session,
+        Err(why) => return measured.fail(format!("does not start: {why:#}")),
+    };
+    for work in works {
+        match session.measure(work, budget) {
+            Ok(sample) => measured.samples.entry((site.mode, work)).or_default().push(sample),
+            Err(why) => measured.fail(format!("{} {}: {why:#}", site.mode.name(), work.name())),
+        }
+    }
+}
+
+/// All cores, or the last one: interrupts mostly go to the first.
+fn cpus(mode: Mode) -> Result<CpuSet> {
+    let cores = all_cores();
+    let last = *cores.last().context("the kernel does not tell which cores the bench may use")?;
+    let mut set = only(last);
+    if mode == Mode::Free {
+        cores.into_iter().for_each(|core| set.set(core));
+    }
+    Ok(set)
+}
+
+/// One line that is overwritten, for a person only.
+fn show_progress(text: &str) {
+    let mut terminal = std::io::stderr();
+    if terminal.is_terminal() {
+        // A terminal that is gone takes nothing with it but this line.
+        let _ = write!(terminal, "\r\x1b[K{text}");
+        let _ = terminal.flush();
+    }
+}
