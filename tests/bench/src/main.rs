@@ -7,6 +7,7 @@ mod floor;
 mod goals;
 mod leftovers;
 mod payload;
+mod peer;
 mod process;
 mod results;
 mod rounds;
@@ -53,6 +54,9 @@ fn candidates(args: &args::Args) -> Result<Vec<Box<dyn Candidate>>> {
         Box::new(floor::eventfd::Eventfd),
         Box::new(floor::unix::UnixStream),
         Box::new(floor::relay::Relay),
+        Box::new(peer::nats::Nats),
+        Box::new(peer::redis::Redis),
+        Box::new(peer::mosquitto::Mosquitto),
     ];
     let names: Vec<&str> = all.iter().map(|candidate| candidate.name()).collect();
     for name in args.only.iter().chain(&args.skip) {

@@ -1,0 +1,5 @@
+//! The peers: other message systems, each started privately and driven by a lean client of our own.
+
+pub mod mosquitto;
+pub mod nats;
+pub mod redis;
