@@ -54,6 +54,8 @@ fn candidates(args: &args::Args) -> Result<Vec<Box<dyn Candidate>>> {
         Box::new(floor::eventfd::Eventfd),
         Box::new(floor::unix::UnixStream),
         Box::new(floor::relay::Relay),
+        Box::new(peer::dbus_broker::DbusBroker),
+        Box::new(peer::dbus_daemon::DbusDaemon),
         Box::new(peer::nats::Nats),
         Box::new(peer::redis::Redis),
         Box::new(peer::mosquitto::Mosquitto),
