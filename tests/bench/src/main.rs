@@ -58,6 +58,7 @@ fn candidates(args: &args::Args) -> Result<Vec<Box<dyn Candidate>>> {
         Box::new(peer::dbus_daemon::DbusDaemon),
         Box::new(peer::nats::Nats),
         Box::new(peer::redis::Redis),
+        Box::new(peer::zeromq::ZeroMq),
         Box::new(peer::mosquitto::Mosquitto),
     ];
     let names: Vec<&str> = all.iter().map(|candidate| candidate.name()).collect();

@@ -6,3 +6,5 @@ pub mod dbus_wire;
 pub mod mosquitto;
 pub mod nats;
 pub mod redis;
+pub mod zeromq;
+pub mod zeromq_ffi;
