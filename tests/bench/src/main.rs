@@ -60,6 +60,8 @@ fn candidates(args: &args::Args) -> Result<Vec<Box<dyn Candidate>>> {
         Box::new(peer::redis::Redis),
         Box::new(peer::zeromq::ZeroMq),
         Box::new(peer::mosquitto::Mosquitto),
+        Box::new(peer::iceoryx::Iceoryx::blocking()),
+        Box::new(peer::iceoryx::Iceoryx::spinning()),
     ];
     let names: Vec<&str> = all.iter().map(|candidate| candidate.name()).collect();
     for name in args.only.iter().chain(&args.skip) {

@@ -3,6 +3,11 @@
 pub mod dbus_broker;
 pub mod dbus_daemon;
 pub mod dbus_wire;
+#[cfg(feature = "iceoryx2")]
+pub mod iceoryx;
+#[cfg(not(feature = "iceoryx2"))]
+#[path = "iceoryx_absent.rs"]
+pub mod iceoryx;
 pub mod mosquitto;
 pub mod nats;
 pub mod redis;
