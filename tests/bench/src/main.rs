@@ -49,11 +49,14 @@ fn bench(args: &args::Args) -> Result<bool> {
 
 /// Everything that can be measured, in the order of the table, less what was not asked for.
 fn candidates(args: &args::Args) -> Result<Vec<Box<dyn Candidate>>> {
+    let bin_dir = std::env::var_os("SWITCHBOARD_BIN_DIR").map(Into::into);
+    let build_error = std::env::var("SWITCHBOARD_BUILD_ERROR").ok();
     let all: Vec<Box<dyn Candidate>> = vec![
         Box::new(floor::spin::Spin),
         Box::new(floor::eventfd::Eventfd),
         Box::new(floor::unix::UnixStream),
         Box::new(floor::relay::Relay),
+        Box::new(peer::switchboard::Switchboard::new(bin_dir, build_error)),
         Box::new(peer::dbus_broker::DbusBroker),
         Box::new(peer::dbus_daemon::DbusDaemon),
         Box::new(peer::nats::Nats),

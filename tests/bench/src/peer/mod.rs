@@ -11,5 +11,6 @@ pub mod iceoryx;
 pub mod mosquitto;
 pub mod nats;
 pub mod redis;
+pub mod switchboard;
 pub mod zeromq;
 pub mod zeromq_ffi;
