@@ -52,9 +52,11 @@ pub(crate) static LIMITS: &[LimitKey<Limits>] = keys!(Limits {
     watches_max: Count, 0;
     payload_bytes_max: Bytes, 1 << 10, PAYLOAD_BYTES_MOST;
     send_bytes: Bytes, 1 << 10;
+    link_bytes_low: Bytes, 4 << 10;
     link_bytes_high: Bytes, 4 << 10;
     link_bytes_max: Bytes, 64 << 10;
     link_bytes_reserved: Bytes, 64 << 10;
+    unread_bytes_max: Bytes, 64 << 10;
     hello_timeout: Time, 10 * MILLISECOND;
     ageing_step: Time, MILLISECOND;
 });
@@ -68,6 +70,7 @@ pub(crate) static USER_LIMITS: &[LimitKey<UserLimits>] = keys!(UserLimits {
     calls_open: Count, 1;
     waiting: Count, 0;
     buffered_bytes: Bytes, 0;
+    unread_bytes: Bytes, 0;
     watches: Count, 0;
 });
 
@@ -122,15 +125,17 @@ mod tests {
             watches_max: _,
             payload_bytes_max: _,
             send_bytes: _,
+            link_bytes_low: _,
             link_bytes_high: _,
             link_bytes_max: _,
             link_bytes_reserved: _,
+            unread_bytes_max: _,
             hello_timeout: _,
             ageing_step: _,
             user_default: _,
             users: _,
         } = Limits::default();
-        assert_eq!(LIMITS.len(), 14);
+        assert_eq!(LIMITS.len(), 16);
         let UserLimits {
             connections: _,
             connections_per_second: _,
@@ -139,9 +144,10 @@ mod tests {
             calls_open: _,
             waiting: _,
             buffered_bytes: _,
+            unread_bytes: _,
             watches: _,
         } = UserLimits::default();
-        assert_eq!(USER_LIMITS.len(), 8);
+        assert_eq!(USER_LIMITS.len(), 9);
     }
 
     #[test]

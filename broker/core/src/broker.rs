@@ -48,6 +48,8 @@ pub struct Broker<P> {
     pub(crate) waiting: Slab<Waiting<P>>,
     /// Bytes held for all users: messages that wait, frames half received.
     pub(crate) buffered_bytes: u64,
+    /// Bytes that wait to be read by all peers, beyond what each may have for nothing.
+    pub(crate) unread_bytes: u64,
     pub(crate) watches: Slab<Watch>,
     pub(crate) monitors: Slab<Monitor>,
     pub(crate) timers: Timers<Timer>,
@@ -126,6 +128,7 @@ impl<P: Payload> Broker<P> {
             calls_open: 0,
             waiting: Slab::new(),
             buffered_bytes: 0,
+            unread_bytes: 0,
             watches: Slab::new(),
             monitors: Slab::new(),
             timers: Timers::new(),

@@ -35,6 +35,8 @@ pub(crate) struct Call {
     pub(crate) stream: bool,
     /// Items that the caller has room for.
     pub(crate) credit: u64,
+    /// Credit that its server has not been told of.
+    credit_due: u64,
     /// Items that it was given.
     pub(crate) items: u64,
     /// The request in whose service it was made; 0 for none.
@@ -44,6 +46,7 @@ pub(crate) struct Call {
     pub(crate) by_caller: Links,
     pub(crate) by_server: Links,
     pub(crate) by_wait: Links,
+    by_due: Links,
 }
 
 /// Where a call is.
@@ -242,12 +245,14 @@ impl<P: Payload> Broker<P> {
             priority: header.priority,
             stream: header.flags & flags::STREAM != 0,
             credit: 0,
+            credit_due: 0,
             items: 0,
             parent: header.seq,
             scoped: List::EMPTY,
             by_caller: Links::OUT,
             by_server: Links::OUT,
             by_wait: Links::OUT,
+            by_due: Links::OUT,
         });
         if deadline != Instant::NEVER {
             self.calls[call].timer = self.timers.insert(deadline, Timer::Call(call));
@@ -341,9 +346,9 @@ impl<P: Payload> Broker<P> {
         let (caller, word) = (self.calls[call].caller, header.call);
         let to = caller.slot;
         let len = padded(header.len as usize) as u64;
-        if u64::from(self.limits.link_bytes_max) < self.peer(to).unread + len {
+        if !self.has_unread_room(to, len) {
             let message = format!(
-                "the service answered, but its {len} bytes do not fit beside what this connection has not read yet (limits.link_bytes_max)"
+                "the service answered, but its {len} bytes do not fit beside what your connections have not read yet (limits.link_bytes_max, limits.user.unread_bytes)"
             );
             return self.end_answered(turn, call, Outcome::TooLarge, &message);
         }
@@ -430,8 +435,8 @@ impl<P: Payload> Broker<P> {
         let (items, handle, caller_call, priority, object) =
             (it.items, it.handle, it.caller_call, it.priority, it.object);
         let len = padded(header.len as usize) as u64;
-        if u64::from(self.limits.link_bytes_max) < self.peer(to).unread + len {
-            let message = "the items that this connection has not read yet leave no room for the next (limits.link_bytes_max)";
+        if !self.has_unread_room(to, len) {
+            let message = "the items that your connections have not read yet leave no room for the next (limits.link_bytes_max, limits.user.unread_bytes)";
             return self.end_by_broker(turn, call, Outcome::TooLarge, message);
         }
         if let Err((outcome, message)) = self.check_payload(&header) {
@@ -473,16 +478,46 @@ impl<P: Payload> Broker<P> {
         it.credit = it.credit.saturating_add(header.seq);
         match it.target {
             Target::Server(server) => {
-                let Self { servers, calls, .. } = self;
-                let (to, handle) = (servers[server].peer.slot, servers[server].handle);
-                let header =
-                    Header { handle, call: calls.word(call), seq: header.seq, ..Header::new(Kind::Credit) };
-                self.push(turn, to, header, SendTail::Empty);
+                // A server that does not read is told once it does, in one frame: a caller that grants
+                // credit item by item fills nobody's queue.
+                let due = it.credit_due;
+                it.credit_due = due.saturating_add(header.seq);
+                if 0 < header.seq {
+                    let slot = self.servers[server].peer.slot;
+                    let peer = self.peers[slot as usize].as_mut().expect("a server that is connected");
+                    if due == 0 {
+                        peer.credits_due.push(&mut self.calls, call, |call| &mut call.by_due);
+                    }
+                    if peer.unread <= u64::from(self.limits.link_bytes_high) {
+                        self.pay_credit(turn, call);
+                    }
+                }
             }
             Target::Watch(watch) => self.advance_watch(turn, watch),
             // It goes along when the call is delivered; a monitor looks when something passes.
             Target::Waiting(_) | Target::Monitor(_) | Target::Wait(_) | Target::Reload | Target::Nowhere => {}
         }
+    }
+
+    /// Tells a server of the credit that it is owed for a request's stream.
+    pub(crate) fn pay_credit(&mut self, turn: &mut Turn<'_, P>, call: u32) {
+        let Target::Server(server) = self.calls[call].target else {
+            unreachable!("credit is owed to a server")
+        };
+        let seq = self.forget_credit(call, server);
+        let (to, handle) = (self.servers[server].peer.slot, self.servers[server].handle);
+        let header = Header { handle, call: self.calls.word(call), seq, ..Header::new(Kind::Credit) };
+        self.push(turn, to, header, SendTail::Empty);
+    }
+
+    fn forget_credit(&mut self, call: u32, server: u32) -> u64 {
+        let due = core::mem::take(&mut self.calls[call].credit_due);
+        if 0 < due {
+            let slot = self.servers[server].peer.slot;
+            let peer = self.peers[slot as usize].as_mut().expect("a server that is connected");
+            peer.credits_due.remove(&mut self.calls, call, |call| &mut call.by_due);
+        }
+        due
     }
 
     /// CANCEL from a caller (SPEC 4.10).
@@ -660,6 +695,7 @@ impl<P: Payload> Broker<P> {
             }
             Target::Monitor(monitor) => self.end_monitor(turn, monitor, user),
             Target::Server(server) => {
+                self.forget_credit(call, server);
                 self.servers[server].outstanding -= 1;
                 let slot = self.servers[server].peer.slot;
                 let peer = self.peers[slot as usize].as_mut().expect("a server that is connected");

@@ -24,14 +24,20 @@ pub struct Limits {
     pub payload_bytes_max: u32,
     /// Bytes of one-way sends that may be on their way on one handle, and at one server, at once.
     pub send_bytes: u32,
+    /// Bytes that may wait to be read by one peer and count against nobody's quota.
+    pub link_bytes_low: u32,
     /// Bytes that may wait to be read by one peer before its own frames are no longer read, and
     /// before messages to it wait at their name instead.
     pub link_bytes_high: u32,
     /// Bytes that may wait to be read by one peer, replies included; a reply beyond it becomes
     /// `TooLarge`.
     pub link_bytes_max: u32,
-    /// Bytes beyond that for outcomes, credits and events, which are never held back.
+    /// Bytes beyond that for outcomes, credits and events, which are never held back; a peer that lets
+    /// these pile up too is closed.
     pub link_bytes_reserved: u32,
+    /// Bytes beyond `link_bytes_low` that wait to be read by all peers. An eighth more is kept for
+    /// outcomes, credits and events.
+    pub unread_bytes_max: u64,
     /// How long a connection may take to say hello.
     pub hello_timeout: Duration,
     /// A waiting message gains one level of priority in this time, so that none starves.
@@ -59,6 +65,8 @@ pub struct UserLimits {
     pub waiting: u32,
     /// Bytes of payload that wait for a server and of frames half received, per user.
     pub buffered_bytes: u64,
+    /// Bytes beyond `link_bytes_low` of each that wait to be read by this user's connections.
+    pub unread_bytes: u64,
     /// Watches, waits and monitors at once, per connection.
     pub watches: u32,
 }
@@ -68,11 +76,12 @@ impl Default for UserLimits {
         Self {
             connections: 12_000,
             connections_per_second: 5_000,
-            handles: 8_192,
+            handles: 131_072,
             names: 131_072,
             calls_open: 4_096,
             waiting: 16_384,
             buffered_bytes: 256 << 20,
+            unread_bytes: 512 << 20,
             watches: 256,
         }
     }
@@ -90,9 +99,11 @@ impl Default for Limits {
             watches_max: 4_096,
             payload_bytes_max: 16 << 20,
             send_bytes: 1 << 20,
+            link_bytes_low: 64 << 10,
             link_bytes_high: 1 << 20,
             link_bytes_max: 64 << 20,
             link_bytes_reserved: 4 << 20,
+            unread_bytes_max: 1 << 30,
             hello_timeout: Duration::from_secs(30),
             ageing_step: Duration::from_millis(100),
             user_default: UserLimits::default(),

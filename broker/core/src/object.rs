@@ -487,7 +487,7 @@ impl<P: Payload> Broker<P> {
             return false;
         }
         let peer = self.peer(it.peer.slot);
-        if peer.unread <= u64::from(self.limits.link_bytes_high) {
+        if peer.unread <= u64::from(self.limits.link_bytes_high) && self.has_unread_room(peer.id.slot, 0) {
             return peer.stage == Stage::Ready;
         }
         self.stall(server);

@@ -31,6 +31,8 @@ pub(crate) struct Peer {
     holds: u8,
     /// Bytes in its out queue.
     pub(crate) unread: u64,
+    /// How many of those count against its user's quota.
+    charged: u64,
     /// Bytes set aside for a large frame that is coming in.
     reserved: u64,
     /// Its open calls, control operations included.
@@ -44,6 +46,8 @@ pub(crate) struct Peer {
     pub(crate) granted: List,
     /// Its servers that have room but whose out queue is full.
     pub(crate) stalled: List,
+    /// Requests at it for whose streams it is owed credit, held back by a full out queue.
+    pub(crate) credits_due: List,
     /// Serving handles it holds.
     pub(crate) names: u32,
     /// Messages of its that wait for a server.
@@ -109,6 +113,7 @@ impl<P: Payload> Broker<P> {
             timer: TimerId::NONE,
             holds: hold::DELAYED,
             unread: 0,
+            charged: 0,
             reserved: 0,
             calls: List::EMPTY,
             call_slots: Vec::new(),
@@ -116,6 +121,7 @@ impl<P: Payload> Broker<P> {
             handles: List::EMPTY,
             granted: List::EMPTY,
             stalled: List::EMPTY,
+            credits_due: List::EMPTY,
             names: 0,
             waiting: 0,
             watches: 0,
@@ -278,6 +284,7 @@ impl<P: Payload> Broker<P> {
         peer.unread = 0;
         let timer = core::mem::replace(&mut peer.timer, TimerId::NONE);
         self.timers.remove(timer);
+        self.charge_unread(id.slot);
         self.release(turn, id.slot);
         self.work.push_back(Work::Depart { slot: id.slot, how, calls: 0 });
     }
@@ -324,6 +331,7 @@ impl<P: Payload> Broker<P> {
     #[inline]
     pub(crate) fn push(&mut self, turn: &mut Turn<'_, P>, to: u32, mut header: Header, tail: SendTail<P>) {
         let high = u64::from(self.limits.link_bytes_high);
+        let low = u64::from(self.limits.link_bytes_low);
         let Some(peer) = self.peers[to as usize].as_mut() else { return };
         if matches!(peer.stage, Stage::Closing | Stage::Gone) {
             return;
@@ -341,18 +349,65 @@ impl<P: Payload> Broker<P> {
         peer.unread += bytes;
         peer.traffic.frames_out += 1;
         peer.traffic.bytes_out += bytes;
-        let over = high < peer.unread;
-        let to_id = peer.id;
+        let (unread, to_id) = (peer.unread, peer.id);
         turn.effects.push(Effect::Send { to: to_id, header, tail });
-        if over {
-            self.hold(turn, to, hold::UNREAD);
-            let most = u64::from(self.limits.link_bytes_max) + u64::from(self.limits.link_bytes_reserved);
-            if most < self.peer(to).unread {
-                let message =
-                    format!("{most} bytes wait to be read (limits.link_bytes_max and link_bytes_reserved)");
-                self.expel(turn, to, GoodbyeReason::NotReading, &message);
+        if low < unread {
+            self.charge_unread(to);
+            if high < unread {
+                self.hold(turn, to, hold::UNREAD);
             }
+            self.expel_if_not_reading(turn, to);
         }
+    }
+
+    /// Counts what waits to be read by a peer against its user, as far as it is more than every peer
+    /// may have.
+    fn charge_unread(&mut self, slot: u32) {
+        let low = u64::from(self.limits.link_bytes_low);
+        let peer = self.peers[slot as usize].as_mut().expect("a peer that is connected");
+        let charge = peer.unread.saturating_sub(low);
+        let before = core::mem::replace(&mut peer.charged, charge);
+        let user = &mut self.users[peer.user];
+        user.unread_bytes = user.unread_bytes - before + charge;
+        self.unread_bytes = self.unread_bytes - before + charge;
+    }
+
+    /// Messages are held back long before; what is left to pile up are outcomes and events. Whoever
+    /// does not read even those is closed, so that memory stays bounded.
+    fn expel_if_not_reading(&mut self, turn: &mut Turn<'_, P>, slot: u32) {
+        let peer = self.peer(slot);
+        let with_reserve = |most: u64| most + most / 8;
+        let link = u64::from(self.limits.link_bytes_max) + u64::from(self.limits.link_bytes_reserved);
+        let quota = with_reserve(self.limits.of_user(peer.identity.uid).unread_bytes);
+        let (what, most) = if link < peer.unread {
+            ("limits.link_bytes_max and link_bytes_reserved", link)
+        } else if quota < self.users[peer.user].unread_bytes {
+            ("limits.user.unread_bytes and an eighth", quota)
+        } else if with_reserve(self.limits.unread_bytes_max) < self.unread_bytes {
+            ("limits.unread_bytes_max and an eighth", with_reserve(self.limits.unread_bytes_max))
+        } else {
+            return;
+        };
+        let message = format!(
+            "{} bytes wait to be read by this connection, and {most} is the most ({what})",
+            peer.unread
+        );
+        self.expel(turn, slot, GoodbyeReason::NotReading, &message);
+    }
+
+    /// Whether `bytes` more may wait to be read by a peer: replies and items, which nobody asked it
+    /// to take at once, and messages to serve.
+    pub(crate) fn has_unread_room(&self, slot: u32, bytes: u64) -> bool {
+        let peer = self.peer(slot);
+        let charge = (peer.unread + bytes).saturating_sub(u64::from(self.limits.link_bytes_low));
+        if charge == 0 {
+            return true;
+        }
+        let more = charge.saturating_sub(peer.charged);
+        peer.unread + bytes <= u64::from(self.limits.link_bytes_max)
+            && self.users[peer.user].unread_bytes + more
+                <= self.limits.of_user(peer.identity.uid).unread_bytes
+            && self.unread_bytes + more <= self.limits.unread_bytes_max
     }
 
     /// Bytes of the peer's out queue have left.
@@ -363,11 +418,18 @@ impl<P: Payload> Broker<P> {
             return;
         }
         peer.unread = peer.unread.saturating_sub(bytes as u64);
-        if high / 2 < peer.unread {
+        let (unread, charged, held) = (peer.unread, peer.charged, peer.holds & hold::UNREAD != 0);
+        if charged != 0 {
+            self.charge_unread(slot);
+        }
+        if high / 2 < unread {
             return;
         }
-        if peer.holds & hold::UNREAD != 0 {
+        if held {
             self.lift(turn, slot, hold::UNREAD);
+        }
+        while let Some(call) = self.peer(slot).credits_due.first() {
+            self.pay_credit(turn, call);
         }
         while let Some(server) = self.peer(slot).stalled.first() {
             self.unstall(server);

@@ -70,8 +70,7 @@ impl<P: Payload> Broker<P> {
         }
     }
 
-    /// Each shared maximum with what one of its kind costs. Out queues are bounded by connection;
-    /// what they can add up to is what all callers together have asked for and not read.
+    /// Each shared maximum with what one of its kind costs, which is all the memory that can be needed.
     fn limit_infos(&self) -> Vec<LimitInfo> {
         let Limits {
             connections_max,
@@ -81,7 +80,8 @@ impl<P: Payload> Broker<P> {
             waiting_max,
             buffered_bytes_max,
             watches_max,
-            link_bytes_high,
+            link_bytes_low,
+            unread_bytes_max,
             ..
         } = self.limits;
         let of = |name: &str, value: u64, used: u64, each: u64| LimitInfo {
@@ -91,13 +91,12 @@ impl<P: Payload> Broker<P> {
             bytes: value.saturating_mul(each),
         };
         let size = |bytes: usize| bytes as u64;
-        let unread: u64 = self.peers.iter().flatten().map(|peer| peer.unread).sum();
         alloc::vec![
             of(
                 "connections_max",
                 connections_max.into(),
                 self.connections.into(),
-                size(size_of::<Option<Peer>>()) + LINK_BYTES
+                size(size_of::<Option<Peer>>()) + LINK_BYTES + u64::from(link_bytes_low)
             ),
             of(
                 "names_max",
@@ -125,7 +124,7 @@ impl<P: Payload> Broker<P> {
                 (self.watches.len() + self.monitors.len()).into(),
                 WATCH_BYTES
             ),
-            of("link_bytes_high", u64::from(link_bytes_high) * u64::from(connections_max), unread, 1),
+            of("unread_bytes_max", unread_bytes_max + unread_bytes_max / 8, self.unread_bytes, 1),
         ]
     }
 

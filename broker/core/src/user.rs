@@ -15,6 +15,7 @@ pub(crate) struct User {
     pub(crate) waiting: u32,
     pub(crate) buffered_bytes: u64,
     pub(crate) watches: u32,
+    pub(crate) unread_bytes: u64,
     /// When the next connection would be due if they came evenly (the "theoretical arrival time" of
     /// the generic cell rate algorithm).
     next_connection: Instant,
@@ -43,6 +44,7 @@ impl User {
             && self.waiting == 0
             && self.buffered_bytes == 0
             && self.watches == 0
+            && self.unread_bytes == 0
             && self.next_connection <= now
     }
 }

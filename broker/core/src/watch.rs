@@ -93,7 +93,10 @@ impl<P: Payload> Broker<P> {
             if self.watches[watch].backlog.len() == BACKLOG_MAX {
                 let message = "the watcher fell 1024 changes behind; watch again to get a new snapshot";
                 self.end_by_broker(turn, call, Outcome::Busy, message);
-            } else if self.calls[call].credit == 0 || !self.watches[watch].backlog.is_empty() {
+            } else if self.calls[call].credit == 0
+                || !self.watches[watch].backlog.is_empty()
+                || u64::from(self.limits.link_bytes_high) < self.peer(self.calls[call].caller.slot).unread
+            {
                 self.watches[watch].backlog.push_back(bytes);
             } else {
                 self.give_change(turn, watch, bytes);
