@@ -42,6 +42,12 @@ pub fn print(results: &Results, goals: &[Goal], args: &Args) {
         "x relay: times the bare relay's latency. SB x: how many times faster Switchboard is (below 1: slower)."
     );
     println!("pinned: all processes of a candidate on one core; free: wherever the kernel puts them.");
+    if results.load_before > 0.5 {
+        println!(
+            "NOTE: the load average was {:.1} before the first round; on a busy machine only ratios mean something.",
+            results.load_before
+        );
+    }
     for candidate in &results.candidates {
         match &candidate.missing {
             Some(why) => println!("  {why}"),

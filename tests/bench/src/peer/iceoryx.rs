@@ -1,6 +1,6 @@
 //! iceoryx2, which has no broker: memory shared directly between the two processes. A call is a message
-//! each way over two publish-subscribe services (its own request-response pattern is slower). Full
-//! buffers make the sender wait (its default would drop the oldest message).
+//! each way over two publish-subscribe services, the least that the library offers. Full buffers make
+//! the sender wait (its default would drop the oldest message).
 //!
 //! Two rows: `iceoryx2` sleeps on the library's event service; `iceoryx2-spin` polls on two cores.
 
