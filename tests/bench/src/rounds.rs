@@ -16,8 +16,10 @@ use std::io::{IsTerminal, Write};
 pub fn measure_all(candidates: &[Box<dyn Candidate>], args: &Args) -> Result<Results> {
     let folder = Folder::create()?;
     let budget = Budget { warm: args.warm(), measure: args.measure(), plant: args.plant };
-    let mut results =
-        Results { candidates: candidates.iter().map(|one| Measured::new(one.as_ref())).collect() };
+    let mut results = Results {
+        candidates: candidates.iter().map(|one| Measured::new(one.as_ref())).collect(),
+        load_before: load_average(),
+    };
     let modes: Vec<Mode> =
         Mode::ALL.into_iter().filter(|mode| args.mode.is_none_or(|only| only == *mode)).collect();
     for round in 1..=args.rounds() {
@@ -44,6 +46,12 @@ pub fn measure_all(candidates: &[Box<dyn Candidate>], args: &Args) -> Result<Res
     }
     show_progress("");
     Ok(results)
+}
+
+/// The load of the last minute, nearly all of it other people's.
+fn load_average() -> f64 {
+    let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    text.split(' ').next().and_then(|word| word.parse().ok()).unwrap_or(0.0)
 }
 
 fn take_turn(candidate: &dyn Candidate, measured: &mut Measured, site: &Site, budget: &Budget) {
