@@ -23,7 +23,7 @@ pub fn judge(results: &Results) -> Vec<Goal> {
         return Vec::new();
     }
     let mut goals = Vec::new();
-    for mode in Mode::ALL {
+    for mode in results.modes.iter().copied() {
         if mode == Mode::Pinned {
             goals.push(at_most(results, mode, Work::Call, "relay", 1.15));
             goals.extend(faster_than_peers(results, mode));

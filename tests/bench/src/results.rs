@@ -9,6 +9,8 @@ use std::collections::BTreeMap;
 pub struct Results {
     /// One entry a candidate, in the order of the table.
     pub candidates: Vec<Measured>,
+    /// The modes that were asked for.
+    pub modes: Vec<Mode>,
     /// The machine's load average before the first round: what others were doing on it.
     pub load_before: f64,
 }

@@ -16,12 +16,13 @@ use std::io::{IsTerminal, Write};
 pub fn measure_all(candidates: &[Box<dyn Candidate>], args: &Args) -> Result<Results> {
     let folder = Folder::create()?;
     let budget = Budget { warm: args.warm(), measure: args.measure(), plant: args.plant };
-    let mut results = Results {
-        candidates: candidates.iter().map(|one| Measured::new(one.as_ref())).collect(),
-        load_before: load_average(),
-    };
     let modes: Vec<Mode> =
         Mode::ALL.into_iter().filter(|mode| args.mode.is_none_or(|only| only == *mode)).collect();
+    let mut results = Results {
+        candidates: candidates.iter().map(|one| Measured::new(one.as_ref())).collect(),
+        modes: modes.clone(),
+        load_before: load_average(),
+    };
     for round in 1..=args.rounds() {
         for mode in &modes {
             for (candidate, measured) in candidates.iter().zip(&mut results.candidates) {

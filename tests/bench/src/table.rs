@@ -27,13 +27,14 @@ const HEADINGS: [[&str; 2]; 14] = [
 
 /// Prints the table, what is not in it and why, and the goals.
 pub fn print(results: &Results, goals: &[Goal], args: &Args) {
-    let mut rows = Vec::new();
+    let mut rows: Vec<Vec<String>> = Vec::new();
     for mode in Mode::ALL {
-        let before = rows.len();
-        rows.extend(results.candidates.iter().filter_map(|candidate| row(results, candidate, mode)));
-        if rows.len() > before && mode == Mode::Pinned {
+        let of_mode: Vec<_> =
+            results.candidates.iter().filter_map(|candidate| row(results, candidate, mode)).collect();
+        if !rows.is_empty() && !of_mode.is_empty() {
             rows.push(Vec::new());
         }
+        rows.extend(of_mode);
     }
     print_aligned(&rows);
     println!();

@@ -146,7 +146,8 @@ impl Running<'_> {
     /// Runs it to its end; gives the last line of its standard output.
     fn run(&self, mut command: Command, budget: &Budget) -> Result<String> {
         die_with_the_bench(&mut command, &self.site.cpus);
-        let shown = format!("{command:?}");
+        let words: Vec<_> = command.get_args().skip(2).map(|word| word.to_string_lossy()).collect();
+        let shown = format!("`switchboard {}`", words.join(" "));
         let output = self.site.dir.join("bench.out");
         let errors = self.site.dir.join("bench.err");
         command.stdin(Stdio::null());
@@ -168,7 +169,7 @@ impl Running<'_> {
             std::thread::sleep(std::time::Duration::from_millis(5));
         };
         let said = std::fs::read_to_string(&errors).unwrap_or_default();
-        ensure!(status.success(), "{shown} ended with {status}: {}", said.trim());
+        ensure!(status.success(), "{shown} ended with {status}: {}", said.trim().replace('\n', " | "));
         let text = std::fs::read_to_string(&output).context("its output")?;
         text.lines().last().map(str::to_string).with_context(|| format!("{shown} printed nothing"))
     }
