@@ -1,1 +1,65 @@
 //! The Switchboard client library: calls, services and messages between the processes of one machine.
+//!
+//! A [`Board`] is a connection to the broker, shared by any number of threads. Through it a program
+//! calls services by name, and serves names of its own:
+//!
+//! ```no_run
+//! use switchboard::Board;
+//!
+//! let board = Board::connect()?;
+//! let _server = board.serve("acme.upper").start(|request| Ok(request.payload().to_ascii_uppercase()))?;
+//!
+//! let reply = board.service("acme.upper").call("hello")?;
+//! assert_eq!(&reply[..], b"HELLO");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! What the library keeps is written down in `protocol/SPEC.md`; documentation cites its clauses.
+//!
+//! - Every call ends exactly once: by a [`Reply`], or by a [`CallError`] that names its [`Outcome`].
+//! - No thread runs behind a board: whoever waits reads for everyone. A program that neither waits nor
+//!   calls hears nothing (but loses nothing either).
+//! - Calls made in a handler inherit its request's deadline and priority; see [`Context`].
+//! - A lost connection is made anew; see [`Reconnect`].
+
+mod batch;
+mod board;
+mod builder;
+mod call_builder;
+mod call_error;
+mod codec;
+mod context;
+mod driver;
+mod fault;
+mod handle;
+mod payload;
+mod pending;
+mod pipeline;
+mod reply;
+mod request;
+mod serve;
+mod server;
+mod service;
+pub mod session;
+mod stream;
+
+pub use batch::Batch;
+pub use board::{Board, Notices};
+pub use builder::BoardBuilder;
+pub use call_builder::CallBuilder;
+pub use call_error::CallError;
+pub use context::{Context, Entered, Scoped, spawn};
+pub use driver::{ConnectError, Notice, Reconnect};
+pub use fault::Fault;
+pub use handle::{Handle, Pass};
+pub use payload::Payload;
+pub use pending::{Pending, wait_any};
+pub use pipeline::Pipeline;
+pub use reply::Reply;
+pub use request::{ItemError, Request, Response};
+pub use serve::ServeBuilder;
+pub use server::Server;
+pub use service::Service;
+pub use session::Method;
+pub use stream::ReplyStream;
+pub use switchboard_protocol::{Epoch, Failure, Outcome, PeerId, Rights, Verb, control};

@@ -1,0 +1,203 @@
+//! What each event does to those who share a board.
+
+use switchboard_protocol::{CRITICAL, Extensions, Failure, GoodbyeReason, Outcome, extension_type};
+
+use super::notice::Notice;
+use super::serving::Delivery;
+use super::state::State;
+use super::ticket::{Owner, RawReply, TicketId};
+use super::wait::Awaits;
+use crate::CallError;
+use crate::session::{Answer, Event, Frame, Inbox, RequestId};
+
+impl State {
+    /// Takes every whole frame of the inbox and puts that back. `leader` is what the thread that
+    /// read it waits for.
+    pub(crate) fn take_frames(&mut self, mut inbox: Inbox, leader: Awaits) {
+        let why = loop {
+            match inbox.next_frame() {
+                Ok(None) => {
+                    self.inbox = Some(inbox);
+                    return;
+                }
+                Ok(Some(frame)) => match self.session.handle(0, frame) {
+                    Ok(Some(Event::Goodbye(farewell))) => {
+                        break match farewell.reason {
+                            GoodbyeReason::Done => farewell.message,
+                            reason => format!("{} ({reason:?})", farewell.message),
+                        };
+                    }
+                    Ok(Some(event)) => self.dispatch(event, leader),
+                    Ok(None) => {}
+                    Err(violation) => break violation.to_string(),
+                },
+                Err(error) => break error.to_string(),
+            }
+        };
+        self.lose(&why);
+    }
+
+    #[inline]
+    fn dispatch(&mut self, event: Event<'_>, leader: Awaits) {
+        match event {
+            Event::Ended { tag, end } => {
+                let end = end.map(|Answer { epoch, frame }| self.raw(epoch, frame));
+                self.end_ticket(tag, end);
+            }
+            Event::Request { serving, request, frame } => self.deliver(serving, Some(request), frame, leader),
+            Event::Message { serving, frame } => self.deliver(serving, None, frame, leader),
+            Event::Item { tag, frame } => self.deliver_item(tag, frame),
+            Event::RequestCancelled { request, .. } | Event::RequestRoom { request } => {
+                self.wake_awaiting(Awaits::Request(request));
+            }
+            Event::SendRoom { .. } => self.wake_awaiting(Awaits::Room),
+            Event::HandleRevoked { handle } => {
+                self.wake_awaiting(Awaits::Room);
+                self.tell(Notice::HandleRevoked { handle });
+            }
+            Event::OwnerGained { serving, epoch } => {
+                if let Some(server) = self.server(serving) {
+                    server.epoch = epoch;
+                    server.standby = 0;
+                    let name = server.body.name.clone();
+                    self.tell(Notice::OwnerGained { name, epoch });
+                }
+            }
+            Event::OwnerReplaced { serving, place } => {
+                if let Some(server) = self.server(serving) {
+                    server.epoch = 0;
+                    server.standby = place;
+                    let name = server.body.name.clone();
+                    self.tell(Notice::OwnerReplaced { name, place });
+                }
+            }
+            Event::SendFailed { count, tag, error, .. } => self.tell(Notice::SendFailed { count, tag, error }),
+            Event::ShuttingDown => self.tell(Notice::ShuttingDown),
+            // A second handshake is a violation, and a goodbye ends the loop above.
+            Event::Welcomed(_) | Event::Goodbye(_) => {}
+        }
+    }
+
+    #[inline]
+    fn raw(&self, epoch: u64, frame: Frame<'_>) -> RawReply {
+        let handles = frame.handles();
+        RawReply { epoch, payload: frame.into_payload(), handles, connection: self.link.connection }
+    }
+
+    pub(crate) fn server(&mut self, serving: u64) -> Option<&mut super::ServerState> {
+        self.servers.get_mut(&serving)
+    }
+
+    #[inline]
+    fn deliver(&mut self, serving: u64, request: Option<RequestId>, frame: Frame<'_>, leader: Awaits) {
+        let mut header = frame.header;
+        header.deadline = self.session.to_our_time(header.deadline);
+        let extensions: Box<[u8]> = frame.tail().extensions.into();
+        if let (Some(request), Some(kind)) = (request, unknown_critical(&extensions)) {
+            // SPEC 2.5: who does not know a critical extension must refuse the message.
+            let message = format!("the service's library does not know the critical extension {kind:#06x}");
+            self.session.answer_otherwise(request, Outcome::Unsupported, &Failure::new(message));
+            return;
+        }
+        let handles = frame.handles();
+        let connection = self.link.connection;
+        let payload = frame.into_payload();
+        let delivery = Delivery { header, request, extensions, payload, handles, connection };
+        match self.server(serving) {
+            Some(server) if server.end.is_none() => {
+                server.queue.push_back(delivery);
+                let ours = u64::from(leader == Awaits::Server(serving));
+                if server.queue.len() as u64 > ours {
+                    self.wake_worker(serving);
+                }
+            }
+            _ => self.abandon(delivery),
+        }
+    }
+
+    /// Wakes one follower, or the task, that works for this server.
+    #[inline]
+    fn wake_worker(&mut self, serving: u64) {
+        let awaited = Awaits::Server(serving);
+        if let Some(at) = self.followers.iter().position(|follower| follower.awaits == awaited) {
+            // Removed, so that the next request wakes another one.
+            let follower = self.followers.swap_remove(at);
+            self.wakes.push(follower.waiter);
+        } else if !self.tasks.is_empty() {
+            self.wake_awaiting(awaited);
+        }
+    }
+
+    /// A delivery that nobody will look at.
+    pub(crate) fn abandon(&mut self, delivery: Delivery) {
+        if delivery.connection != self.link.connection || !self.link.is_up {
+            return;
+        }
+        for entry in &delivery.handles {
+            self.session.discard(entry.handle);
+        }
+        match delivery.request {
+            Some(request) => {
+                let failure = Failure::new("the service has stopped serving");
+                self.session.answer_otherwise(request, Outcome::Abandoned, &failure);
+            }
+            None => self.session.consumed(delivery.header.handle, delivery.bytes()),
+        }
+    }
+
+    fn deliver_item(&mut self, tag: u64, frame: Frame<'_>) {
+        let item = self.raw(0, frame);
+        let Some(ticket) = self.tickets.get(TicketId(tag)) else { return };
+        ticket.items.push_back(item);
+        match std::mem::replace(&mut ticket.owner, Owner::Nobody) {
+            Owner::Thread(waiter) => self.wakes.push(waiter),
+            Owner::Task(waker) => self.wakers.push(waker),
+            owner => ticket.owner = owner,
+        }
+    }
+
+    /// The connection is gone. Everything that it carried ends here.
+    pub(crate) fn lose(&mut self, why: &str) {
+        if !self.link.is_up {
+            return;
+        }
+        self.link.is_up = false;
+        self.link.why = why.to_owned();
+        // Wakes a thread that still waits in it; that it may be gone already is fine.
+        let _ = self.link.stream.shutdown();
+        self.output = super::state::Output::default();
+        self.inbox = None;
+        let ended = self.session.end();
+        self.end_tickets(ended, || CallError::connection_lost(why));
+        self.identities.clear();
+        let restores = self.link.reconnects && !self.link.is_closed;
+        for server in self.servers.values_mut() {
+            // What nobody took up: its callers know already that we are gone.
+            server.queue.clear();
+            server.handle = 0;
+            server.reference = 0;
+            server.epoch = 0;
+            if !restores && server.end.is_none() {
+                server.end = Some(Err(CallError::not_connected(why)));
+            }
+        }
+        self.tell(Notice::Disconnected { why: why.to_owned() });
+        self.wake_all();
+    }
+}
+
+impl Delivery {
+    /// What it takes of the serving's window (SPEC 5.3).
+    pub(crate) fn bytes(&self) -> u64 {
+        crate::session::frame_bytes(&self.header)
+    }
+}
+
+fn unknown_critical(area: &[u8]) -> Option<u16> {
+    if area.is_empty() {
+        return None;
+    }
+    Extensions::parse(area)?
+        .map(|extension| extension.kind)
+        .find(|&kind| kind & CRITICAL != 0 && kind != extension_type::METHOD_NAME)
+}

@@ -1,0 +1,39 @@
+//! The blocking driver: one connection, any number of threads, none of its own.
+//!
+//! One lock guards the [`State`]; no system call is made under it. The thread that waits reads the
+//! socket for everyone (the *leader* holds the inbox meanwhile); others who wait (*followers*) sleep
+//! until what they wait for is there, or until the leader's own wait is over and one of them is
+//! made the leader. Whoever has something to write writes it, together with what others added
+//! meanwhile. So a program with one thread pays one send and one receive per call.
+//!
+//! What is whose: `state` the state and its lock, `wait` leading and following, `write` the output,
+//! `dispatch` what each event does, `connect` and `restore` new connections, `call` opening calls, `send`
+//! one-way messages.
+
+mod call;
+mod config;
+mod connect;
+mod dispatch;
+mod notice;
+mod restore;
+mod send;
+mod serving;
+mod state;
+mod target;
+mod ticket;
+mod wait;
+mod waiter;
+mod write;
+
+pub(crate) use call::{CallParams, after, decode_reply};
+pub use config::Reconnect;
+pub(crate) use config::{Config, NoticeCallback};
+pub use connect::ConnectError;
+pub(crate) use connect::{establish, greet};
+pub use notice::Notice;
+pub(crate) use serving::{Delivery, ServerState};
+pub(crate) use state::{Shared, State};
+pub(crate) use target::Target;
+pub(crate) use ticket::{End, Owner, RawReply, TicketId};
+pub(crate) use wait::{Awaits, Until};
+pub(crate) use waiter::Waiter;

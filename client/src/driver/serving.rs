@@ -1,0 +1,80 @@
+//! What a board knows of the names it serves.
+
+use std::collections::VecDeque;
+
+use switchboard_protocol::{HandleEntry, Header, control};
+
+use super::state::State;
+use super::wait::Awaits;
+use crate::session::RequestId;
+use crate::{CallError, Payload};
+
+/// A server of this board; it lives longer than its connection.
+#[derive(Debug)]
+pub(crate) struct ServerState {
+    /// As it is asked for again on a new connection.
+    pub(crate) body: control::Serve,
+    /// The serving handle; 0 while there is none.
+    pub(crate) handle: u64,
+    /// Of a private service, the handle to pass on; 0 otherwise.
+    pub(crate) reference: u64,
+    /// 0 while it stands by.
+    pub(crate) epoch: u64,
+    /// Its place in line; 0 for an owner.
+    pub(crate) standby: u64,
+    /// What came and was not yet taken up.
+    pub(crate) queue: VecDeque<Delivery>,
+    /// It has ended, and how.
+    pub(crate) end: Option<ServerEnd>,
+}
+
+pub(crate) type ServerEnd = Result<(), CallError>;
+
+/// A request or a one-way message as it came.
+#[derive(Debug)]
+pub(crate) struct Delivery {
+    /// As it came, except that the deadline is in our time.
+    pub(crate) header: Header,
+    /// `None` for a one-way message.
+    pub(crate) request: Option<RequestId>,
+    /// Its extension area; mostly empty.
+    pub(crate) extensions: Box<[u8]>,
+    pub(crate) payload: Payload,
+    pub(crate) handles: Vec<HandleEntry>,
+    /// The connection by which it came.
+    pub(crate) connection: u64,
+}
+
+impl ServerState {
+    pub(crate) fn new(body: control::Serve) -> Self {
+        Self {
+            body,
+            handle: 0,
+            reference: 0,
+            epoch: 0,
+            standby: 0,
+            queue: VecDeque::new(),
+            end: None,
+        }
+    }
+
+    pub(crate) fn served(&mut self, served: &control::Served) {
+        self.handle = served.handle;
+        self.reference = served.reference;
+        self.epoch = served.epoch;
+        self.standby = served.standby.into();
+    }
+}
+
+impl State {
+    /// A server has ended, the first time for this reason. What nobody took up is abandoned.
+    pub(crate) fn end_server(&mut self, serving: u64, end: ServerEnd) {
+        let Some(server) = self.server(serving).filter(|server| server.end.is_none()) else { return };
+        server.end = Some(end);
+        for delivery in std::mem::take(&mut server.queue) {
+            self.abandon(delivery);
+        }
+        self.wake_awaiting(Awaits::Server(serving));
+        self.wake_awaiting(Awaits::ServerEnd(serving));
+    }
+}

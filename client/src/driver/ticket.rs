@@ -1,0 +1,118 @@
+//! What a call leaves behind for whoever made it: who waits, and how it ended.
+//!
+//! Apart from the session's slots, because a result may be fetched long after the call, and the
+//! connection, have ended.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::task::Waker;
+
+use switchboard_protocol::HandleEntry;
+
+use super::waiter::Waiter;
+use crate::session::CallId;
+use crate::{CallError, Payload};
+
+/// A reply, or an item, with its handles not yet made into objects.
+#[derive(Debug)]
+pub(crate) struct RawReply {
+    pub(crate) epoch: u64,
+    pub(crate) payload: Payload,
+    pub(crate) handles: Vec<HandleEntry>,
+    /// The connection on which the handles are good.
+    pub(crate) connection: u64,
+}
+
+pub(crate) type End = Result<RawReply, CallError>;
+
+/// Names a ticket: slot and generation, as one word, which is the session's `tag`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TicketId(pub(crate) u64);
+
+#[derive(Debug, Default)]
+pub(crate) struct Tickets {
+    slots: Vec<Slot>,
+    free: Vec<u32>,
+}
+
+#[derive(Debug, Default)]
+struct Slot {
+    generation: u32,
+    ticket: Option<Ticket>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Ticket {
+    /// Where it stands in the session; `None` while it is being opened.
+    pub(crate) call: Option<CallId>,
+    pub(crate) owner: Owner,
+    pub(crate) end: Option<End>,
+    pub(crate) items: VecDeque<RawReply>,
+}
+
+/// Who is to be told.
+#[derive(Debug)]
+pub(crate) enum Owner {
+    /// Nobody waits (yet): the end is kept.
+    Nobody,
+    /// A thread that follows.
+    Thread(Arc<Waiter>),
+    /// A task.
+    Task(Waker),
+    /// The ends of many calls go into one place.
+    Mailbox {
+        slot: u32,
+        tag: u64,
+    },
+    /// A server that is being restored on a new connection.
+    Restore {
+        serving: u64,
+    },
+}
+
+impl Tickets {
+    #[inline]
+    pub(crate) fn insert(&mut self, owner: Owner) -> TicketId {
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(Slot::default());
+            (self.slots.len() - 1) as u32
+        });
+        let entry = &mut self.slots[slot as usize];
+        entry.generation = entry.generation.wrapping_add(1);
+        entry.ticket = Some(Ticket { call: None, owner, end: None, items: VecDeque::new() });
+        TicketId(u64::from(slot) | u64::from(entry.generation) << 32)
+    }
+
+    #[inline]
+    pub(crate) fn get(&mut self, id: TicketId) -> Option<&mut Ticket> {
+        let entry = self.slots.get_mut(id.0 as u32 as usize)?;
+        if entry.generation != (id.0 >> 32) as u32 {
+            return None;
+        }
+        entry.ticket.as_mut()
+    }
+
+    #[inline]
+    pub(crate) fn remove(&mut self, id: TicketId) -> Option<Ticket> {
+        let slot = id.0 as u32;
+        let entry = self.slots.get_mut(slot as usize)?;
+        if entry.generation != (id.0 >> 32) as u32 {
+            return None;
+        }
+        let ticket = entry.ticket.take()?;
+        self.free.push(slot);
+        Some(ticket)
+    }
+
+    /// Removes those whose owner is meant: a scan, for what is rare.
+    pub(crate) fn extract(&mut self, meant: impl Fn(&Owner) -> bool) -> Vec<Ticket> {
+        let mut tickets = Vec::new();
+        for (at, slot) in self.slots.iter_mut().enumerate() {
+            if let Some(ticket) = slot.ticket.take_if(|ticket| meant(&ticket.owner)) {
+                self.free.push(at as u32);
+                tickets.push(ticket);
+            }
+        }
+        tickets
+    }
+}

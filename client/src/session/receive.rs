@@ -1,0 +1,231 @@
+//! What frames from the broker do to a session.
+
+use switchboard_protocol::control::{Opened, Served};
+use switchboard_protocol::{
+    Event as Told, Goodbye, GoodbyeReason, Kind, Outcome, VERSION, Welcome, decode, flags,
+};
+
+use super::calls::{Note, State};
+use super::event::{Answer, Event, Farewell, failure};
+use super::{Frame, Session, Stage, Violation, frame_bytes};
+
+impl Session {
+    /// Takes one frame. `now` only matters for the frame that ends the handshake.
+    ///
+    /// After an error the connection is over: write what is in the output if possible, close, and
+    /// call [`Session::end`].
+    #[inline]
+    pub fn handle<'a>(&mut self, now: u64, frame: Frame<'a>) -> Result<Option<Event<'a>>, Violation> {
+        let kind = frame.header.kind;
+        if !matches!(self.stage, Stage::Open(_)) {
+            return self.greet(now, &frame);
+        }
+        match kind {
+            Kind::Reply => self.reply(frame),
+            Kind::Call => self.request(frame),
+            Kind::Send => self.message(frame),
+            Kind::Outcome => self.outcome(&frame),
+            Kind::Item => self.receive_item(frame),
+            Kind::Cancel => Ok(self.cancel_request(&frame)),
+            Kind::Credit => Ok(self.take_credit(&frame)),
+            Kind::Event => Ok(self.told(&frame)),
+            Kind::Goodbye => Ok(Some(self.farewell(&frame))),
+            Kind::Hello | Kind::Welcome => Err(Violation::Unexpected(kind)),
+        }
+    }
+
+    fn greet<'a>(&mut self, now: u64, frame: &Frame<'_>) -> Result<Option<Event<'a>>, Violation> {
+        match (frame.header.kind, &self.stage) {
+            (Kind::Welcome, Stage::Greeting) => {}
+            (Kind::Goodbye, Stage::Greeting) => return Ok(Some(self.farewell(frame))),
+            (kind, _) => return Err(Violation::Unexpected(kind)),
+        }
+        let welcome: Welcome = decode(frame.payload()).ok_or(Violation::Body(Kind::Welcome))?;
+        if welcome.version != VERSION {
+            return Err(Violation::Version(welcome.version));
+        }
+        // SPEC 1.6: the broker's clock against the middle of the round trip.
+        let middle = (i128::from(self.greeted_at) + i128::from(now)) / 2;
+        self.offset = i128::from(welcome.broker_ns) - middle;
+        self.stage = Stage::Open(welcome.clone());
+        Ok(Some(Event::Welcomed(welcome)))
+    }
+
+    fn farewell<'a>(&mut self, frame: &Frame<'_>) -> Event<'a> {
+        let message = decode::<Goodbye>(frame.payload()).map(|goodbye| goodbye.message).unwrap_or_default();
+        self.stage = Stage::Over;
+        Event::Goodbye(Farewell { reason: GoodbyeReason::from_wire(frame.header.method), message })
+    }
+
+    #[inline]
+    fn reply<'a>(&mut self, frame: Frame<'a>) -> Result<Option<Event<'a>>, Violation> {
+        let header = &frame.header;
+        if self.calls.find(header.call).is_none() {
+            return Err(Violation::UnknownCall { kind: Kind::Reply, call: header.call });
+        }
+        let (state, tag, note) = self.calls.remove(header.call);
+        match note {
+            Note::Nothing => {}
+            Note::Opened => {
+                let opened: Opened = decode(frame.payload()).ok_or(Violation::Body(Kind::Reply))?;
+                self.outlets.insert(opened.handle, opened.send_bytes);
+                if state == State::Forgotten {
+                    self.discard(opened.handle);
+                }
+            }
+            Note::Served { serving, calls, send_bytes } => {
+                let served: Served = decode(frame.payload()).ok_or(Violation::Body(Kind::Reply))?;
+                self.servings.insert(served.handle, serving, calls, send_bytes);
+                if state == State::Forgotten {
+                    self.discard(served.reference);
+                    self.discard(served.handle);
+                }
+            }
+            Note::Closed { handle } => self.servings.remove(handle),
+        }
+        if state == State::Forgotten {
+            self.discard_handles(&frame);
+            return Ok(None);
+        }
+        Ok(Some(Event::Ended { tag, end: Ok(Answer { epoch: frame.header.epoch, frame }) }))
+    }
+
+    fn discard_handles(&mut self, frame: &Frame<'_>) {
+        for entry in frame.handles() {
+            self.discard(entry.handle);
+        }
+    }
+
+    fn outcome<'a>(&mut self, frame: &Frame<'_>) -> Result<Option<Event<'a>>, Violation> {
+        let header = &frame.header;
+        if self.calls.find(header.call).is_none() {
+            return Err(Violation::UnknownCall { kind: Kind::Outcome, call: header.call });
+        }
+        let (state, tag, _) = self.calls.remove(header.call);
+        if state == State::Forgotten {
+            return Ok(None);
+        }
+        let outcome = match Outcome::from_wire(header.method) {
+            // Only a REPLY frame is one.
+            Outcome::Reply => Outcome::Failed,
+            outcome => outcome,
+        };
+        Ok(Some(Event::Ended { tag, end: Err(failure(outcome, frame.payload())) }))
+    }
+
+    fn receive_item<'a>(&mut self, frame: Frame<'a>) -> Result<Option<Event<'a>>, Violation> {
+        let (call, seq) = (frame.header.call, frame.header.seq);
+        let Some(slot) = self.calls.find(call) else {
+            return Err(Violation::UnknownCall { kind: Kind::Item, call });
+        };
+        // SPEC 4.11: 1, 2, 3 …, and no more than were granted.
+        if seq != slot.item + 1 || seq > slot.granted {
+            return Err(Violation::Item { call, seq });
+        }
+        slot.item = seq;
+        let (tag, state) = (slot.tag, slot.state);
+        if state == State::Forgotten {
+            self.discard_handles(&frame);
+            return Ok(None);
+        }
+        Ok(Some(Event::Item { tag, frame }))
+    }
+
+    #[inline]
+    fn request<'a>(&mut self, frame: Frame<'a>) -> Result<Option<Event<'a>>, Violation> {
+        let header = &frame.header;
+        if header.call == 0 {
+            return Err(Violation::Request(0));
+        }
+        let Some(serving) = self.servings.get(header.handle) else {
+            // It crossed our Close. Its caller must not wait for us.
+            let request = self.requests.insert(header.call, 0);
+            self.discard_handles(&frame);
+            let failure = switchboard_protocol::Failure::new("the service has stopped serving");
+            self.answer_otherwise(request, Outcome::Abandoned, &failure);
+            return Ok(None);
+        };
+        if serving.outstanding >= serving.calls {
+            return Err(Violation::Request(header.call));
+        }
+        serving.outstanding += 1;
+        let tag = serving.tag;
+        let request = self.requests.insert(header.call, header.handle);
+        Ok(Some(Event::Request { serving: tag, request, frame }))
+    }
+
+    #[inline]
+    fn message<'a>(&mut self, frame: Frame<'a>) -> Result<Option<Event<'a>>, Violation> {
+        let header = &frame.header;
+        let Some(serving) = self.servings.get(header.handle) else {
+            // It crossed our Close; the broker forgets the window with the serving.
+            self.discard_handles(&frame);
+            return Ok(None);
+        };
+        // SPEC 5.3: the window, and one message more when half of it is free.
+        if serving.held > serving.window {
+            return Err(Violation::Window(header.handle));
+        }
+        serving.held += frame_bytes(header);
+        Ok(Some(Event::Message { serving: serving.tag, frame }))
+    }
+
+    fn cancel_request<'a>(&mut self, frame: &Frame<'_>) -> Option<Event<'a>> {
+        // One that is answered already crossed our answer: normal.
+        let request = self.requests.find(frame.header.call)?;
+        let why = Outcome::from_wire(frame.header.method);
+        self.requests.get(request)?.cancelled = Some(why);
+        Some(Event::RequestCancelled { request, why })
+    }
+
+    fn take_credit<'a>(&mut self, frame: &Frame<'_>) -> Option<Event<'a>> {
+        let header = &frame.header;
+        if header.call == 0 {
+            let outlet = self.outlets.get(header.handle)?;
+            outlet.give_back(header.seq);
+            // Any credit may be enough for a small message: whoever waits tries again.
+            return (std::mem::take(&mut outlet.wanted)).then_some(Event::SendRoom { handle: header.handle });
+        }
+        let request = self.requests.find(header.call)?;
+        let slot = self.requests.get(request)?;
+        slot.granted = slot.granted.saturating_add(header.seq);
+        Some(Event::RequestRoom { request })
+    }
+
+    fn told<'a>(&mut self, frame: &Frame<'_>) -> Option<Event<'a>> {
+        let header = &frame.header;
+        Some(match Told::from_wire(header.method)? {
+            Told::HandleRevoked => {
+                self.outlets.remove(header.handle);
+                Event::HandleRevoked { handle: header.handle }
+            }
+            Told::OwnerGained => {
+                let serving = self.servings.get(header.handle)?.tag;
+                Event::OwnerGained { serving, epoch: header.epoch }
+            }
+            Told::OwnerReplaced => {
+                let serving = self.servings.get(header.handle)?.tag;
+                Event::OwnerReplaced { serving, place: header.seq }
+            }
+            Told::SendFailed => Event::SendFailed {
+                handle: header.handle,
+                count: header.epoch,
+                tag: header.call,
+                error: failure(outcome_of(header.seq), frame.payload()),
+            },
+            Told::ShuttingDown => Event::ShuttingDown,
+        })
+    }
+
+    /// Whether the caller of this request takes a streamed reply (SPEC 2.7).
+    pub fn wants_stream(flags_of_request: u8) -> bool {
+        flags_of_request & flags::STREAM != 0
+    }
+}
+
+fn outcome_of(number: u64) -> Outcome {
+    match u32::try_from(number).map_or(Outcome::Failed, Outcome::from_wire) {
+        Outcome::Reply => Outcome::Failed,
+        outcome => outcome,
+    }
+}
