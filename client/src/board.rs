@@ -56,7 +56,11 @@ impl Board {
         let mut state = self.shared.lock();
         let cached = state.services.get(name).and_then(std::sync::Weak::upgrade);
         let target = cached.unwrap_or_else(|| {
-            let target = Arc::new(Target::named(Arc::clone(&self.shared), name, switchboard_protocol::Verb::Call.right().0));
+            let target = Arc::new(Target::named(
+                Arc::clone(&self.shared),
+                name,
+                switchboard_protocol::Verb::Call.right().0,
+            ));
             state.services.insert(name.into(), Arc::downgrade(&target));
             target
         });
@@ -108,7 +112,8 @@ impl Board {
         match self.shared.lock().notices.send_failures.take() {
             None => Ok(()),
             Some((count, mut error)) => {
-                error.failure.message = format!("{count} messages were not delivered: {}", error.failure.message);
+                error.failure.message =
+                    format!("{count} messages were not delivered: {}", error.failure.message);
                 Err(error)
             }
         }

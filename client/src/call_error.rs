@@ -38,7 +38,10 @@ impl CallError {
     }
 
     pub(crate) fn connection_lost(why: &str) -> Self {
-        Self::new(Outcome::PeerDied, format!("the connection to the broker was lost while the call was open: {why}"))
+        Self::new(
+            Outcome::PeerDied,
+            format!("the connection to the broker was lost while the call was open: {why}"),
+        )
     }
 
     pub(crate) fn not_connected(why: &str) -> Self {

@@ -5,7 +5,7 @@ use std::fmt;
 use std::future::Future;
 use std::marker::PhantomData;
 use std::pin::Pin;
-use std::task::{Poll, Context as TaskContext};
+use std::task::{Context as TaskContext, Poll};
 use std::time::Duration;
 
 use switchboard_transport::clock;
@@ -126,9 +126,7 @@ impl<F> fmt::Debug for Scoped<F> {
 }
 
 /// [`std::thread::spawn`], in the context of the present thread: calls made there inherit.
-pub fn spawn<T: Send + 'static>(
-    work: impl FnOnce() -> T + Send + 'static,
-) -> std::thread::JoinHandle<T> {
+pub fn spawn<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> std::thread::JoinHandle<T> {
     let context = Context::current();
     std::thread::spawn(move || {
         let _entered = context.map(Context::enter);

@@ -74,8 +74,7 @@ impl Handle {
         let deadline = board.default_deadline();
         let (mut state, handle) = board.handle_of(board.lock(), &self.target, deadline)?;
         let body = control::Narrow { handle, rights: rights.0 };
-        let ticket =
-            state.open_control(Operation::Narrow, &body, deadline, crate::driver::Owner::Nobody)?;
+        let ticket = state.open_control(Operation::Narrow, &body, deadline, crate::driver::Owner::Nobody)?;
         let (state, end) = board.finish(state, ticket, deadline);
         board.release(state);
         let reply = end?;
@@ -93,8 +92,7 @@ impl Handle {
         let deadline = board.default_deadline();
         let (mut state, handle) = board.handle_of(board.lock(), &self.target, deadline)?;
         let body = control::OnHandle { handle };
-        let ticket =
-            state.open_control(Operation::Revoke, &body, deadline, crate::driver::Owner::Nobody)?;
+        let ticket = state.open_control(Operation::Revoke, &body, deadline, crate::driver::Owner::Nobody)?;
         let (state, end) = board.finish(state, ticket, deadline);
         board.release(state);
         end.map(drop)

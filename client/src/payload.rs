@@ -19,9 +19,16 @@ use std::ops::Deref;
 pub struct Payload(Repr);
 
 enum Repr {
-    Inline { len: u8, bytes: [u8; INLINE_BYTES] },
+    Inline {
+        len: u8,
+        bytes: [u8; INLINE_BYTES],
+    },
     /// `bytes[start..end]`; what is around it is left over from the frame it came in.
-    Heap { bytes: Vec<u8>, start: usize, end: usize },
+    Heap {
+        bytes: Vec<u8>,
+        start: usize,
+        end: usize,
+    },
 }
 
 const INLINE_BYTES: usize = 64;

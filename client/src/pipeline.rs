@@ -144,7 +144,8 @@ impl Drop for Pipeline {
         let mut state = board.lock();
         state.mailboxes[self.mailbox as usize] = None;
         let mailbox = self.mailbox;
-        let open = state.tickets.extract(|owner| matches!(owner, Owner::Mailbox { slot, .. } if *slot == mailbox));
+        let open =
+            state.tickets.extract(|owner| matches!(owner, Owner::Mailbox { slot, .. } if *slot == mailbox));
         for ticket in open {
             state.discard_ticket(ticket);
         }
@@ -154,6 +155,9 @@ impl Drop for Pipeline {
 
 impl fmt::Debug for Pipeline {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Pipeline").field("depth", &self.depth).field("open", &self.open).finish_non_exhaustive()
+        f.debug_struct("Pipeline")
+            .field("depth", &self.depth)
+            .field("open", &self.open)
+            .finish_non_exhaustive()
     }
 }

@@ -149,7 +149,10 @@ impl ServeBuilder {
     /// # Errors
     ///
     /// As there.
-    pub fn start_deferred(self, handler: impl Fn(Request) + Send + Sync + 'static) -> Result<Server, CallError> {
+    pub fn start_deferred(
+        self,
+        handler: impl Fn(Request) + Send + Sync + 'static,
+    ) -> Result<Server, CallError> {
         self.start_work(Work::deferred(handler))
     }
 
@@ -184,7 +187,10 @@ impl ServeBuilder {
         let mut state = shared.ensure_up(shared.lock(), deadline)?;
         let body = self.body();
         if body.about.len() > ABOUT_BYTES_MAX {
-            let message = format!("the text about the service has {} bytes; at most 4096 are allowed", body.about.len());
+            let message = format!(
+                "the text about the service has {} bytes; at most 4096 are allowed",
+                body.about.len()
+            );
             return Err(CallError::new(Outcome::Invalid, message));
         }
         let serving = state.add_server(ServerState::new(body.clone()));

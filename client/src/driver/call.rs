@@ -64,7 +64,12 @@ impl Shared {
     }
 
     /// Waits for the end of a call.
-    pub(crate) fn finish<'a>(&'a self, state: Guard<'a>, ticket: TicketId, deadline: u64) -> (Guard<'a>, End) {
+    pub(crate) fn finish<'a>(
+        &'a self,
+        state: Guard<'a>,
+        ticket: TicketId,
+        deadline: u64,
+    ) -> (Guard<'a>, End) {
         let until = if deadline == 0 { Until::Forever } else { Until::CallEnds };
         let (mut state, end) = self.wait(
             state,
@@ -243,7 +248,10 @@ pub(crate) fn open_body(name: &str, rights: u32) -> Open {
 }
 
 /// The body of a control operation's answer.
-pub(crate) fn decode_reply<R: DeserializeOwned>(operation: Operation, reply: &RawReply) -> Result<R, CallError> {
+pub(crate) fn decode_reply<R: DeserializeOwned>(
+    operation: Operation,
+    reply: &RawReply,
+) -> Result<R, CallError> {
     switchboard_protocol::decode(&reply.payload)
         .ok_or_else(|| CallError::malformed(&format!("body of the operation {operation:?}")))
 }

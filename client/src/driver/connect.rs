@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use switchboard_protocol::{GoodbyeReason, HANDLES_MAX, HANDLE_ENTRY_BYTES, HEADER_BYTES};
+use switchboard_protocol::{GoodbyeReason, HANDLE_ENTRY_BYTES, HANDLES_MAX, HEADER_BYTES};
 use switchboard_transport::paths::Environment;
 use switchboard_transport::{Fds, Interest, Stream, clock};
 
@@ -134,7 +134,11 @@ pub(crate) fn greet(stream: Stream, path: PathBuf, config: &Config) -> Result<Es
                 return Ok(Established { stream: Arc::new(stream), session, inbox });
             }
             Ok(Some(Event::Goodbye(farewell))) => {
-                return Err(ConnectError::Refused { path, reason: farewell.reason, message: farewell.message });
+                return Err(ConnectError::Refused {
+                    path,
+                    reason: farewell.reason,
+                    message: farewell.message,
+                });
             }
             Ok(_) => {}
             Err(violation) => return Err(ConnectError::Protocol { path, violation }),

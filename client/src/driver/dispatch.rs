@@ -71,7 +71,9 @@ impl State {
                     self.tell(Notice::OwnerReplaced { name, place });
                 }
             }
-            Event::SendFailed { count, tag, error, .. } => self.tell(Notice::SendFailed { count, tag, error }),
+            Event::SendFailed { count, tag, error, .. } => {
+                self.tell(Notice::SendFailed { count, tag, error })
+            }
             Event::ShuttingDown => self.tell(Notice::ShuttingDown),
             // A second handshake is a violation, and a goodbye ends the loop above.
             Event::Welcomed(_) | Event::Goodbye(_) => {}

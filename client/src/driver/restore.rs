@@ -32,7 +32,11 @@ impl Shared {
     }
 
     /// Waits for a connection, for as long as calls are patient.
-    pub(crate) fn ensure_up<'a>(&'a self, mut state: Guard<'a>, deadline: u64) -> Result<Guard<'a>, CallError> {
+    pub(crate) fn ensure_up<'a>(
+        &'a self,
+        mut state: Guard<'a>,
+        deadline: u64,
+    ) -> Result<Guard<'a>, CallError> {
         if state.link.is_up {
             return Ok(state);
         }
@@ -47,7 +51,10 @@ impl Shared {
             Until::At(until),
             Awaits::Nothing,
             |_, _| {},
-            |state| (state.link.is_up || !state.link.reconnects || state.link.is_closed).then_some(state.link.is_up),
+            |state| {
+                (state.link.is_up || !state.link.reconnects || state.link.is_closed)
+                    .then_some(state.link.is_up)
+            },
         );
         match up {
             Some(true) => Ok(state),
@@ -115,7 +122,8 @@ impl State {
             return;
         }
         let served = end.and_then(|reply| {
-            switchboard_protocol::decode::<Served>(&reply.payload).ok_or_else(|| CallError::malformed("Served"))
+            switchboard_protocol::decode::<Served>(&reply.payload)
+                .ok_or_else(|| CallError::malformed("Served"))
         });
         let Some(server) = self.server(serving) else { return };
         match served {

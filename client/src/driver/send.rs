@@ -147,7 +147,11 @@ impl Shared {
 
 impl State {
     pub(crate) fn check_handles(&self, handles: &[HandleEntry], connection: u64) -> Result<(), CallError> {
-        if handles.is_empty() || connection == self.link.connection { Ok(()) } else { Err(super::call::gone()) }
+        if handles.is_empty() || connection == self.link.connection {
+            Ok(())
+        } else {
+            Err(super::call::gone())
+        }
     }
 }
 
@@ -156,7 +160,10 @@ fn until(deadline: u64) -> Until {
 }
 
 fn no_room_in_time() -> CallError {
-    CallError::new(Outcome::DeadlineExceeded, "the deadline passed while the message waited for room to be sent")
+    CallError::new(
+        Outcome::DeadlineExceeded,
+        "the deadline passed while the message waited for room to be sent",
+    )
 }
 
 fn refused_to_send(refused: Refused, state: &State) -> CallError {

@@ -47,15 +47,7 @@ pub(crate) struct Delivery {
 
 impl ServerState {
     pub(crate) fn new(body: control::Serve) -> Self {
-        Self {
-            body,
-            handle: 0,
-            reference: 0,
-            epoch: 0,
-            standby: 0,
-            queue: VecDeque::new(),
-            end: None,
-        }
+        Self { body, handle: 0, reference: 0, epoch: 0, standby: 0, queue: VecDeque::new(), end: None }
     }
 
     pub(crate) fn served(&mut self, served: &control::Served) {

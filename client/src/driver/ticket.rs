@@ -60,14 +60,9 @@ pub(crate) enum Owner {
     /// A task.
     Task(Waker),
     /// The ends of many calls go into one place.
-    Mailbox {
-        slot: u32,
-        tag: u64,
-    },
+    Mailbox { slot: u32, tag: u64 },
     /// A server that is being restored on a new connection.
-    Restore {
-        serving: u64,
-    },
+    Restore { serving: u64 },
 }
 
 impl Tickets {

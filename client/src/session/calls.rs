@@ -45,9 +45,15 @@ pub(super) enum Note {
     /// Of Open and Narrow: a handle and its send window.
     Opened,
     /// Of Serve: a serving handle.
-    Served { serving: u64, calls: u32, send_bytes: u32 },
+    Served {
+        serving: u64,
+        calls: u32,
+        send_bytes: u32,
+    },
     /// Of Close: the handle is gone.
-    Closed { handle: u64 },
+    Closed {
+        handle: u64,
+    },
 }
 
 impl Note {

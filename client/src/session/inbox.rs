@@ -3,7 +3,9 @@
 //! Small frames are lent from one buffer. A frame that does not fit there gets a buffer of its own,
 //! into which the rest of it is received directly, so that a large payload is not copied again.
 
-use switchboard_protocol::{Extensions, FRAME_BYTES_MAX, FrameError, HEADER_BYTES, HandleEntry, Header, Parsed, Parser, Tail, padded};
+use switchboard_protocol::{
+    Extensions, FRAME_BYTES_MAX, FrameError, HEADER_BYTES, HandleEntry, Header, Parsed, Parser, Tail, padded,
+};
 
 use crate::payload::{Payload, take_buffer};
 

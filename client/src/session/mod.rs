@@ -399,8 +399,11 @@ impl Session {
         if !self.end_request(request) {
             return false;
         }
-        let header =
-            Header { call: request.wire, method: outcome.from_service() as u32, ..Header::new(Kind::Outcome) };
+        let header = Header {
+            call: request.wire,
+            method: outcome.from_service() as u32,
+            ..Header::new(Kind::Outcome)
+        };
         let mut body = switchboard_protocol::encode(failure);
         if self.check(&body, &[]).is_err() {
             // A message beyond any reason: say so, rather than break the frame.
@@ -518,7 +521,13 @@ impl Session {
     pub fn goodbye(&mut self) {
         if !self.is_over() {
             let body = switchboard_protocol::Goodbye { message: String::new() };
-            write_frame(&mut self.out, Header::new(Kind::Goodbye), &[], &[], &switchboard_protocol::encode(&body));
+            write_frame(
+                &mut self.out,
+                Header::new(Kind::Goodbye),
+                &[],
+                &[],
+                &switchboard_protocol::encode(&body),
+            );
         }
     }
 }

@@ -81,7 +81,9 @@ pub enum Refused {
         calls_open_max: u32,
     },
     /// The payload is over the limit.
-    #[error("the payload has {bytes} bytes; the broker takes at most {payload_bytes_max} (payload_bytes_max)")]
+    #[error(
+        "the payload has {bytes} bytes; the broker takes at most {payload_bytes_max} (payload_bytes_max)"
+    )]
     TooLarge {
         /// Its length.
         bytes: usize,
@@ -186,7 +188,8 @@ impl CallSpec<'_> {
 impl SendSpec<'_> {
     /// What it takes from the window: its padded frame length (SPEC 4.9).
     pub(crate) fn frame_bytes(&self, extension_bytes: usize) -> u64 {
-        let len = HEADER_BYTES + extension_bytes + self.handles.len() * HANDLE_ENTRY_BYTES + self.payload.len();
+        let len =
+            HEADER_BYTES + extension_bytes + self.handles.len() * HANDLE_ENTRY_BYTES + self.payload.len();
         padded(len) as u64
     }
 }

@@ -1,0 +1,347 @@
+//! Calls through a real broker.
+
+mod common;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use common::World;
+use switchboard::{Fault, Outcome, wait_any};
+
+#[test]
+fn a_call_reaches_its_service_and_the_reply_its_caller() {
+    let world = World::start();
+    let _server = world.echo("acme.echo");
+    let board = world.board();
+    let reply = board.service("acme.echo").call("hello").expect("a reply");
+    assert_eq!(&reply[..], b"hello");
+    assert_ne!(reply.epoch().0, 0);
+}
+
+#[test]
+fn nobody_serving_is_an_answer_now() {
+    let world = World::start();
+    let error = world.board().service("acme.nobody").call("").expect_err("nobody");
+    assert_eq!(error.outcome, Outcome::NoOwner, "{error}");
+    let error = world.board().service("Not A Name").call("").expect_err("no name");
+    assert_eq!(error.outcome, Outcome::Invalid, "{error}");
+}
+
+#[test]
+fn many_threads_make_many_calls_over_one_connection() {
+    let world = World::start();
+    let _server = world.board().serve("acme.echo").workers(3).start(|request| Ok(request.take_payload()));
+    let board = world.board();
+    let service = board.service("acme.echo");
+    std::thread::scope(|scope| {
+        for thread in 0..8u64 {
+            let service = service.clone();
+            scope.spawn(move || {
+                for call in 0..300u64 {
+                    let payload = (thread << 32 | call).to_le_bytes();
+                    let reply = service.call(payload).expect("a reply");
+                    assert_eq!(&reply[..], payload);
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn a_program_may_call_what_it_serves_itself() {
+    let world = World::start();
+    let board = world.board();
+    let _server = board.serve("acme.echo").start(|request| Ok(request.take_payload())).expect("served");
+    for _ in 0..100 {
+        assert_eq!(&board.service("acme.echo").call("x").expect("a reply")[..], b"x");
+    }
+}
+
+#[test]
+fn a_panic_of_the_handler_fails_one_call_and_the_server_lives() {
+    let world = World::start();
+    let _server = world.board().serve("acme.picky").start(|request| {
+        assert!(request.payload() != b"bad", "I do not like that");
+        Ok("fine")
+    });
+    let service = world.board().service("acme.picky");
+    let error = service.call("bad").expect_err("it panicked");
+    assert_eq!(error.outcome, Outcome::Failed);
+    assert!(error.message().contains("I do not like that"), "{error}");
+    assert_eq!(&service.call("good").expect("it lives")[..], b"fine");
+}
+
+#[test]
+fn a_request_is_answered_later_from_another_thread_or_abandoned() {
+    let world = World::start();
+    let _server = world.board().serve("acme.later").start_deferred(|request| {
+        if request.payload() == b"drop" {
+            return;
+        }
+        switchboard::spawn(move || request.reply("later"));
+    });
+    let service = world.board().service("acme.later");
+    assert_eq!(&service.call("x").expect("a reply")[..], b"later");
+    assert_eq!(service.call("drop").expect_err("dropped").outcome, Outcome::Abandoned);
+}
+
+#[test]
+fn a_fault_arrives_as_it_was_said() {
+    let world = World::start();
+    let _server = world.board().serve("acme.faulty").start(|request| -> Result<(), Fault> {
+        match request.method() {
+            switchboard::Method::Number(1) => Err(Fault::coded("acme", 42, "no paper").details(*b"A4")),
+            switchboard::Method::Number(2) => Err(Fault::busy("later", Duration::from_millis(70))),
+            _ => Err(Fault::unsupported("no such method")),
+        }
+    });
+    let service = world.board().service("acme.faulty");
+    let error = service.method(1).call().expect_err("a fault");
+    assert_eq!(error.outcome, Outcome::Failed);
+    assert_eq!((error.failure.domain.as_str(), error.failure.code), ("acme", 42));
+    assert_eq!(error.failure.details, b"A4");
+    let error = service.method(2).call().expect_err("a fault");
+    assert_eq!((error.outcome, error.failure.retry_after_ms), (Outcome::Busy, 70));
+    let error = service.method("unknown").call().expect_err("a fault");
+    assert_eq!(error.outcome, Outcome::Unsupported);
+}
+
+#[test]
+fn the_deadline_ends_a_call_that_is_not_answered() {
+    let world = World::start();
+    let (sender, requests) = std::sync::mpsc::channel();
+    let _server = world.board().serve("acme.silent").start_deferred(move |request| {
+        let _ = sender.send(request);
+    });
+    let begin = Instant::now();
+    let service = world.board().service("acme.silent");
+    let error = service.request().timeout(Duration::from_millis(50)).call().expect_err("nobody answers");
+    assert_eq!(error.outcome, Outcome::DeadlineExceeded);
+    assert!(begin.elapsed() >= Duration::from_millis(50));
+    let request = requests.recv().expect("it came");
+    assert_eq!(request.wait_cancelled(Duration::from_secs(5)), Some(Outcome::DeadlineExceeded));
+    assert!(request.is_cancelled());
+}
+
+#[test]
+fn dropping_a_pending_call_cancels_it_at_the_service() {
+    let world = World::start();
+    let (sender, requests) = std::sync::mpsc::channel();
+    let _server = world.board().serve("acme.silent").start_deferred(move |request| {
+        let _ = sender.send(request);
+    });
+    let service = world.board().service("acme.silent");
+    let pending = service.request().start().expect("started");
+    let request = requests.recv().expect("it came");
+    assert!(!request.is_cancelled());
+    drop(pending);
+    assert_eq!(request.wait_cancelled(Duration::from_secs(5)), Some(Outcome::Cancelled));
+
+    let pending = service.request().start().expect("started");
+    pending.cancel();
+    assert_eq!(pending.wait().expect_err("given up").outcome, Outcome::Cancelled);
+}
+
+#[test]
+fn the_first_of_several_calls_is_waited_for() {
+    let world = World::start();
+    let _slow = world.board().serve("acme.slow").start(|request| {
+        request.wait_cancelled(Duration::from_secs(10));
+        Ok("slow")
+    });
+    let _fast = world.board().serve("acme.fast").start(|_| Ok("fast"));
+    let board = world.board();
+    let mut pending = vec![
+        board.service("acme.slow").request().start().expect("started"),
+        board.service("acme.fast").request().start().expect("started"),
+    ];
+    let first = wait_any(&mut pending, None).expect("one").expect("a reply");
+    assert_eq!(&first[..], b"fast");
+    assert_eq!(pending.len(), 1);
+    assert!(wait_any(&mut pending, Some(Duration::from_millis(20))).is_none());
+    assert!(pending[0].poll().is_none());
+}
+
+#[test]
+fn a_streamed_reply_comes_in_order_and_only_as_it_is_taken() {
+    let world = World::start();
+    let _server = world.board().serve("acme.count").start(|request| {
+        let count: u32 = request.typed()?;
+        for number in 0..count {
+            request.send_item(number.to_le_bytes())?;
+        }
+        Ok("done")
+    });
+    let service = world.board().service("acme.count");
+    let count = 1000u32;
+    let payload = [0xe8, 0x07]; // 1000, as postcard has it
+    let mut stream = service.request().payload(&payload).stream().expect("started");
+    for number in 0..count {
+        assert_eq!(&stream.next_item().expect("an item")[..], number.to_le_bytes());
+    }
+    assert!(stream.next_item().is_none());
+    assert_eq!(&stream.end().expect("ended").expect("a reply")[..], b"done");
+    assert!(stream.next_item().is_none());
+}
+
+#[test]
+fn a_stream_that_is_dropped_stops_its_service() {
+    let world = World::start();
+    let (sender, stopped) = std::sync::mpsc::channel();
+    let _server = world.board().serve("acme.endless").start(move |request| {
+        let error = loop {
+            if let Err(error) = request.send_item("more") {
+                break error;
+            }
+        };
+        let _ = sender.send(error.clone());
+        Err::<(), _>(error.into())
+    });
+    let mut stream = world.board().service("acme.endless").request().stream().expect("started");
+    for _ in 0..200 {
+        assert_eq!(&stream.next_item().expect("an item")[..], b"more");
+    }
+    drop(stream);
+    let error = stopped.recv_timeout(Duration::from_secs(10)).expect("it stopped");
+    assert_eq!(error, switchboard::ItemError::Over(Outcome::Cancelled));
+}
+
+#[test]
+fn nested_calls_inherit_deadline_priority_and_parent() {
+    let world = World::start();
+    let _inner = world.board().serve("acme.inner").start(|request| {
+        let left = request.time_left().map_or(0, |left| left.as_millis() as u64);
+        Ok([left.to_le_bytes().as_slice(), &[request.priority()]].concat())
+    });
+    let board = world.board();
+    let inner = board.service("acme.inner");
+    let _outer = board.serve("acme.outer").workers(2).start(move |request| {
+        if request.payload() == b"thread" {
+            let inner = inner.clone();
+            let spawned = switchboard::spawn(move || inner.request().no_timeout().call());
+            return Ok(spawned.join().expect("joined")?.into_payload());
+        }
+        Ok(inner.request().no_timeout().call()?.into_payload())
+    });
+    let outer = world.board().service("acme.outer");
+    for how in ["here", "thread"] {
+        let reply =
+            outer.request().payload(how).timeout(Duration::from_secs(7)).priority(3).call().expect("a reply");
+        let left = u64::from_le_bytes(reply[..8].try_into().expect("8 bytes"));
+        assert!((1..=7000).contains(&left), "{left} ms left ({how})");
+        assert_eq!(reply[8], 3, "{how}");
+    }
+}
+
+#[test]
+fn large_payloads_in_both_directions_at_once_do_not_deadlock() {
+    let world = World::start();
+    let _server = world.board().serve("acme.echo").start(|request| Ok(request.take_payload()));
+    let board = world.board();
+    let service = board.service("acme.echo");
+    std::thread::scope(|scope| {
+        for thread in 0..4u8 {
+            let service = service.clone();
+            scope.spawn(move || {
+                let payload: Vec<u8> =
+                    (0..3 << 20).map(|at: u32| (at as u8).wrapping_mul(31) ^ thread).collect();
+                for _ in 0..5 {
+                    let reply = service.call(&payload).expect("a reply");
+                    assert!(reply[..] == payload[..]);
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn a_payload_over_the_limit_is_refused_and_the_connection_lives() {
+    let world = World::start();
+    let _server = world.echo("acme.echo");
+    let board = world.board();
+    let service = board.service("acme.echo");
+    let error = service.call(vec![0; board.payload_bytes_max() + 1]).expect_err("too large");
+    assert_eq!(error.outcome, Outcome::TooLarge);
+    assert_eq!(&service.call("x").expect("it lives")[..], b"x");
+}
+
+#[test]
+fn one_way_messages_arrive_in_order_batched_or_not() {
+    let world = World::start();
+    let seen = Arc::new(AtomicU64::new(0));
+    let count = Arc::clone(&seen);
+    let _server = world.board().serve("acme.sink").window(16, 64 << 10).start(move |request| {
+        if request.is_one_way() {
+            let number = u64::from_le_bytes(request.payload()[..8].try_into().expect("8 bytes"));
+            assert_eq!(number, count.fetch_add(1, Ordering::SeqCst));
+        }
+        Ok(count.load(Ordering::SeqCst).to_le_bytes())
+    });
+    let board = world.board();
+    let sink = board.service("acme.sink");
+    let mut number = 0u64;
+    for _ in 0..100 {
+        sink.send(number.to_le_bytes()).expect("sent");
+        number += 1;
+    }
+    let mut batch = board.batch();
+    for _ in 0..50_000 {
+        batch.send(&sink, number.to_le_bytes()).expect("sent");
+        number += 1;
+    }
+    drop(batch);
+    board.flush().expect("nothing failed");
+    let begin = Instant::now();
+    while seen.load(Ordering::SeqCst) < number {
+        assert!(begin.elapsed() < Duration::from_secs(20), "{} of {number}", seen.load(Ordering::SeqCst));
+        std::thread::yield_now();
+    }
+    assert_eq!(&sink.call("").expect("a reply")[..], number.to_le_bytes());
+}
+
+#[test]
+fn messages_to_nobody_are_told_at_the_flush() {
+    let world = World::start();
+    let board = world.board();
+    let nobody = board.service("acme.nobody");
+    nobody.request().tag(9).send().expect("sent");
+    let error = board.flush().expect_err("nobody");
+    assert_eq!(error.outcome, Outcome::NoOwner, "{error}");
+    assert!(error.message().starts_with("1 messages"), "{error}");
+    board.flush().expect("told once");
+    match board.events().next().expect("a notice") {
+        switchboard::Notice::SendFailed { count: 1, tag: 9, error } => {
+            assert_eq!(error.outcome, Outcome::NoOwner);
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_pipeline_keeps_many_calls_open_and_every_one_ends() {
+    let world = World::start();
+    let _server = world.echo("acme.echo");
+    let service = world.board().service("acme.echo");
+    let mut pipeline = service.pipeline(64).expect("opened");
+    let (mut submitted, mut ended) = (0u64, 0u64);
+    while ended < 5_000 {
+        while !pipeline.is_full() && submitted < 5_000 {
+            pipeline.submit(submitted, &submitted.to_le_bytes()).expect("room");
+            submitted += 1;
+        }
+        pipeline
+            .wait(|tag, reply| {
+                assert_eq!(&reply.expect("a reply")[..], tag.to_le_bytes());
+                ended += 1;
+            })
+            .expect("waited");
+    }
+    assert_eq!(pipeline.open(), 0);
+    // And one that is dropped half way leaves nothing behind.
+    for tag in 0..10 {
+        pipeline.submit(tag, b"x").expect("room");
+    }
+    drop(pipeline);
+    assert_eq!(&service.call("y").expect("a reply")[..], b"y");
+}
