@@ -131,6 +131,12 @@ impl Board {
         self.shared.lock().link.is_up
     }
 
+    /// Whether it was closed, or lost for good.
+    pub(crate) fn is_closed(&self) -> bool {
+        let state = self.shared.lock();
+        state.link.is_closed || (!state.link.is_up && !state.link.reconnects)
+    }
+
     /// This connection, as the broker names it; `None` while there is none.
     pub fn peer(&self) -> Option<PeerId> {
         self.shared.lock().session.welcome().map(|welcome| PeerId::from_wire(welcome.peer))
