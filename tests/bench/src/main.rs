@@ -6,6 +6,7 @@ mod candidate;
 mod floor;
 mod goals;
 mod leftovers;
+mod others;
 mod payload;
 mod peer;
 mod process;

@@ -11,8 +11,8 @@ pub struct Results {
     pub candidates: Vec<Measured>,
     /// The modes that were asked for.
     pub modes: Vec<Mode>,
-    /// The machine's load average before the first round: what others were doing on it.
-    pub load_before: f64,
+    /// The share of the processors that others used meanwhile.
+    pub others: f64,
 }
 
 /// The results of one candidate.

@@ -5,6 +5,7 @@ use crate::args::Args;
 use crate::candidate::{Candidate, Mode, Site};
 use crate::floor::spin::{all_cores, only};
 use crate::leftovers::Folder;
+use crate::others::{Others, reap_orphans};
 use crate::process::interrupted;
 use crate::results::{Measured, Results};
 use crate::work::{Budget, Work};
@@ -14,6 +15,7 @@ use std::io::{IsTerminal, Write};
 
 /// Measures every candidate in every round.
 pub fn measure_all(candidates: &[Box<dyn Candidate>], args: &Args) -> Result<Results> {
+    let others = Others::watch();
     let folder = Folder::create()?;
     let budget = Budget { warm: args.warm(), measure: args.measure(), plant: args.plant };
     let modes: Vec<Mode> =
@@ -21,7 +23,7 @@ pub fn measure_all(candidates: &[Box<dyn Candidate>], args: &Args) -> Result<Res
     let mut results = Results {
         candidates: candidates.iter().map(|one| Measured::new(one.as_ref())).collect(),
         modes: modes.clone(),
-        load_before: load_average(),
+        others: 0.0,
     };
     for round in 1..=args.rounds() {
         for mode in &modes {
@@ -39,6 +41,7 @@ pub fn measure_all(candidates: &[Box<dyn Candidate>], args: &Args) -> Result<Res
                 let dir = folder.subfolder(&format!("{round}{}-{}", &mode.name()[..1], candidate.name()))?;
                 let site = Site { dir, cpus: cpus(*mode)?, mode: *mode };
                 take_turn(candidate.as_ref(), measured, &site, &budget);
+                reap_orphans();
                 if interrupted() {
                     bail!("interrupted in round {round}; nothing is reported");
                 }
@@ -46,13 +49,8 @@ pub fn measure_all(candidates: &[Box<dyn Candidate>], args: &Args) -> Result<Res
         }
     }
     show_progress("");
+    results.others = others.share();
     Ok(results)
-}
-
-/// The load of the last minute, nearly all of it other people's.
-fn load_average() -> f64 {
-    let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    text.split(' ').next().and_then(|word| word.parse().ok()).unwrap_or(0.0)
 }
 
 fn take_turn(candidate: &dyn Candidate, measured: &mut Measured, site: &Site, budget: &Budget) {

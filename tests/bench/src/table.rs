@@ -43,10 +43,10 @@ pub fn print(results: &Results, goals: &[Goal], args: &Args) {
         "x relay: times the bare relay's latency. SB x: how many times faster Switchboard is (below 1: slower)."
     );
     println!("pinned: all processes of a candidate on one core; free: wherever the kernel puts them.");
-    if results.load_before > 0.5 {
+    if results.others > 0.05 {
         println!(
-            "NOTE: the load average was {:.1} before the first round; on a busy machine only ratios mean something.",
-            results.load_before
+            "NOTE: other processes used {:.0} % of the processors meanwhile: quote numbers of a quieter run.",
+            results.others * 100.0
         );
     }
     for candidate in &results.candidates {
@@ -206,6 +206,7 @@ fn json_rows(results: &Results, candidate: &Measured) -> Vec<Value> {
             "per_second": median.per_second,
             "times_relay": results.times_the_relay(candidate, *mode, *work).filter(|_| latency),
             "switchboard_faster": results.switchboard_faster(candidate, *mode, *work),
+            "others_cpu": results.others,
         }));
     }
     rows
