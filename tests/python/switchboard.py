@@ -248,7 +248,7 @@ class Connection:
         while not until() and (end is None or time.monotonic() < end): self._turn(end)
 
     def _request(self, request):
-        serving = self.serving.get(request.handle)
+        serving, request.connection = self.serving.get(request.handle), self
         request.one_way, request.cancelled, request.credit, request.items = request.kind == SEND, None, 0, None
         request.uid, request.pid, request.peer = request.caller & 0xffffffff, request.caller >> 32, request.seq
         if not request.one_way: self.requests[request.call] = request
