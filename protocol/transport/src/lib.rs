@@ -19,6 +19,7 @@ compile_error!("Switchboard runs on Linux for now; Windows named pipes will stan
 #[cfg(unix)]
 mod unix;
 
+pub mod allocations;
 pub mod directories;
 pub mod paths;
 
