@@ -56,7 +56,7 @@ fn many_calls_in_flight_are_answered_once_each() {
         let mut sent = 0;
         for _ in 0..CALLS {
             while sent < CALLS && sent < seen.iter().filter(|seen| **seen).count() as u64 + 64 {
-                client.call(handle, sent % 512 | sent << 32, &[sent as u8; 3_000]);
+                client.call(handle, (sent % 512) | (sent << 32), &[sent as u8; 3_000]);
                 sent += 1;
             }
             let (header, body) = client.next().expect("a reply");

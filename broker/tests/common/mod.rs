@@ -28,7 +28,12 @@ impl Client {
 
     /// Connects and shakes hands.
     pub(crate) fn new(socket: &Path) -> (Self, Welcome) {
-        let mut client = Self::silent(socket);
+        Self::silent(socket).greet()
+    }
+
+    /// Shakes hands.
+    pub(crate) fn greet(self) -> (Self, Welcome) {
+        let mut client = self;
         let hello = Hello { version_min: 1, version_max: 1, features: 0, program: "test".into() };
         client.send(Header { method: HELLO_MAGIC, ..Header::new(Kind::Hello) }, &encode(&hello));
         let (header, body) = client.next().expect("a welcome");
