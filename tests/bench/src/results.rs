@@ -3,7 +3,7 @@
 
 use crate::candidate::{Candidate, Kind, Mode, Sample};
 use crate::work::Work;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// All results.
 pub struct Results {
@@ -25,8 +25,10 @@ pub struct Measured {
     pub describe: String,
     /// Why it could not be measured at all.
     pub missing: Option<String>,
-    /// What went wrong, each cause once.
+    /// What went wrong.
     pub failures: Vec<String>,
+    /// The pieces of work that went wrong, which are not tried again: that would only take others' time.
+    pub failed: BTreeSet<(Mode, Work)>,
     /// The samples of the rounds.
     pub samples: BTreeMap<(Mode, Work), Vec<Sample>>,
 }
@@ -41,15 +43,16 @@ impl Measured {
             describe: if missing.is_none() { candidate.describe() } else { String::new() },
             missing,
             failures: Vec::new(),
+            failed: BTreeSet::new(),
             samples: BTreeMap::new(),
         }
     }
 
-    /// Records a failure, once.
-    pub fn fail(&mut self, why: String) {
-        if !self.failures.contains(&why) {
-            self.failures.push(why);
-        }
+    /// Records that `works` failed.
+    pub fn fail(&mut self, mode: Mode, works: &[Work], why: &anyhow::Error) {
+        let what = if let [work] = works { work.name() } else { "all" };
+        self.failures.push(format!("{} {what}: {why:#}", mode.name()));
+        self.failed.extend(works.iter().map(|work| (mode, *work)));
     }
 
     /// The medians of all rounds.

@@ -28,8 +28,7 @@ pub fn measure_all(candidates: &[Box<dyn Candidate>], args: &Args) -> Result<Res
     for round in 1..=args.rounds() {
         for mode in &modes {
             for (candidate, measured) in candidates.iter().zip(&mut results.candidates) {
-                // What failed once is named; trying again would only take the others' time.
-                if measured.missing.is_some() || !measured.failures.is_empty() {
+                if measured.missing.is_some() {
                     continue;
                 }
                 show_progress(&format!(
@@ -54,18 +53,20 @@ pub fn measure_all(candidates: &[Box<dyn Candidate>], args: &Args) -> Result<Res
 }
 
 fn take_turn(candidate: &dyn Candidate, measured: &mut Measured, site: &Site, budget: &Budget) {
-    let works: Vec<Work> = Work::ALL.into_iter().filter(|work| candidate.does(*work, site.mode)).collect();
+    let mode = site.mode;
+    let asked = |work: &Work| candidate.does(*work, mode) && !measured.failed.contains(&(mode, *work));
+    let works: Vec<Work> = Work::ALL.into_iter().filter(asked).collect();
     if works.is_empty() {
         return;
     }
     let mut session = match candidate.start(site) {
         Ok(session) => session,
-        Err(why) => return measured.fail(format!("does not start: {why:#}")),
+        Err(why) => return measured.fail(mode, &works, &why),
     };
     for work in works {
         match session.measure(work, budget) {
-            Ok(sample) => measured.samples.entry((site.mode, work)).or_default().push(sample),
-            Err(why) => measured.fail(format!("{} {}: {why:#}", site.mode.name(), work.name())),
+            Ok(sample) => measured.samples.entry((mode, work)).or_default().push(sample),
+            Err(why) => measured.fail(mode, &[work], &why),
         }
     }
 }
