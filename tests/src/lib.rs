@@ -1,1 +1,3 @@
 //! Simulation, conformance, crash, end-to-end and fuzz tests of Switchboard.
+
+pub mod rig;

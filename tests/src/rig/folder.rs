@@ -1,0 +1,73 @@
+//! A folder for one broker: its socket, its configuration, its state. Outlives the daemons in it, so
+//! that a test can restart them.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use tempfile::TempDir;
+
+use super::daemon::{Daemon, Launch};
+
+/// A private folder, removed at the end. Every user may look into it, as into /run/switchboard.
+#[derive(Debug)]
+pub struct Folder {
+    folder: TempDir,
+}
+
+impl Folder {
+    /// A folder with an empty configuration.
+    pub fn new() -> Self {
+        Self::with_config("")
+    }
+
+    /// A folder with this `switchboard.toml`.
+    pub fn with_config(text: &str) -> Self {
+        let folder = tempfile::Builder::new().prefix("switchboard-test-").tempdir().expect("a folder");
+        fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).expect("our own folder");
+        let folder = Self { folder };
+        folder.write_config(text);
+        folder
+    }
+
+    /// Replaces the configuration.
+    pub fn write_config(&self, text: &str) {
+        fs::write(self.config(), text).expect("a writable folder");
+    }
+
+    /// A path in it.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// The socket.
+    pub fn socket(&self) -> PathBuf {
+        self.path("switchboard.sock")
+    }
+
+    /// The configuration file.
+    pub fn config(&self) -> PathBuf {
+        self.path("switchboard.toml")
+    }
+
+    /// The folder itself.
+    pub fn root(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// A daemon about to be started here.
+    pub fn launch(&self) -> Launch<'_> {
+        Launch::new(self)
+    }
+
+    /// A daemon that serves here.
+    pub fn start(&self) -> Daemon {
+        self.launch().start()
+    }
+}
+
+impl Default for Folder {
+    fn default() -> Self {
+        Self::new()
+    }
+}

@@ -1,0 +1,23 @@
+//! What end-to-end tests stand on: the real programs as processes, in folders of their own, and a
+//! client that speaks bare frames.
+//!
+//! Nothing here sleeps to let something happen. Tests wait for the event itself, each under a
+//! watchdog that says what it was waiting for.
+
+mod bystander;
+mod client;
+mod daemon;
+mod folder;
+mod proc;
+mod programs;
+mod user;
+mod watchdog;
+
+pub use bystander::Bystander;
+pub use client::{Client, Ended, Frame, Refused};
+pub use daemon::{Daemon, Launch};
+pub use folder::Folder;
+pub use proc::{anonymous_bytes, open_files};
+pub use programs::{peer_program, switchboard, switchboardd};
+pub use user::{ALICE, BOB, Crowd, User, has_root};
+pub use watchdog::{PATIENCE, Watchdog, until};
