@@ -356,7 +356,10 @@ impl<P: Payload> Broker<P> {
             if high < unread {
                 self.hold(turn, to, hold::UNREAD);
             }
-            self.expel_if_not_reading(turn, to);
+            // A goodbye is the last frame and comes once; to be too much must not end in another one.
+            if header.kind != Kind::Goodbye {
+                self.expel_if_not_reading(turn, to);
+            }
         }
     }
 
