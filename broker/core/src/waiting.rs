@@ -113,8 +113,11 @@ impl<P: Payload> Broker<P> {
         it.waiting_len -= 1;
         it.waiting[level].remove(&mut self.waiting, message, |message| &mut message.by_level);
         let it = self.waiting.remove(message);
-        if let Some(slot) = self.find_peer(it.from) {
-            self.peer_mut(slot).waiting -= 1;
+        // Also of one that is on its way out: its calls are taken down one by one.
+        if let Some(Some(peer)) = self.peers.get_mut(it.from.slot as usize)
+            && peer.id == it.from
+        {
+            peer.waiting -= 1;
         }
         self.users[it.user].waiting -= 1;
         self.unbuffer(turn, it.user, padded(it.header.len as usize) as u64);
