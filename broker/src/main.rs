@@ -63,7 +63,8 @@ fn main() -> ExitCode {
         Err(error) => return fail(&error.to_string(), error.exit_status()),
     };
     let spec = arguments.log.as_deref().unwrap_or(&loaded.driver.log);
-    let filter = match spec.parse::<Targets>() {
+    let parse = || spec.parse::<Targets>().map_err(|error| error.to_string());
+    let filter = match switchboard_config::check_log(spec).and_then(|()| parse()) {
         Ok(filter) => filter,
         Err(error) => {
             let text = format!(

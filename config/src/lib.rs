@@ -20,6 +20,7 @@ pub mod users;
 
 pub use diagnostic::{Diagnostic, Diagnostics};
 pub use location::Location;
+pub use schema::check_log;
 pub use show::{Setting, Shown, ShownTable};
 
 use std::path::PathBuf;

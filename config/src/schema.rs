@@ -57,16 +57,24 @@ pub(crate) fn read_file(source: Arc<Source>, draft: &mut Draft, diagnostics: &mu
 fn read_log(reader: &mut Reader<'_>, value: &Value<'_>, draft: &mut Draft) {
     let expected = "levels such as \"info\" or \"warn,switchboard_broker=debug\"";
     let Some(text) = reader.text("log", expected, value) else { return };
-    for part in text.split(',') {
+    if let Err(message) = check_log(text) {
+        reader.wrong(value.span(), message).help(format!("write {expected}"));
+        return;
+    }
+    draft.log = Some(reader.at(text.to_owned(), value.span()));
+}
+
+/// Whether every part of a log specification has a level. `loudly` alone could be read as a target,
+/// of which everything is to be logged: nothing else would be, and nobody would know why.
+pub fn check_log(spec: &str) -> Result<(), String> {
+    for part in spec.split(',') {
         let level = part.rsplit_once('=').map_or(part, |(_, level)| level).trim();
         if !LOG_LEVELS.iter().any(|known| known.eq_ignore_ascii_case(level)) {
             let known = LOG_LEVELS.join(", ");
-            let message = format!("`log` has no level `{level}`; expected one of {known}");
-            reader.wrong(value.span(), message).help(format!("write {expected}"));
-            return;
+            return Err(format!("`log` has no level `{level}`; expected one of {known}"));
         }
     }
-    draft.log = Some(reader.at(text.to_owned(), value.span()));
+    Ok(())
 }
 
 fn read_spin(reader: &mut Reader<'_>, value: &Value<'_>, draft: &mut Draft) {
