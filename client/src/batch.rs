@@ -95,6 +95,12 @@ impl Batch {
     /// `PeerDied` if the connection is lost, `DeadlineExceeded` if the broker takes nothing. What was
     /// collected is then lost.
     pub fn flush(&mut self) -> Result<(), CallError> {
+        let written = self.write();
+        self.give_room_back();
+        written
+    }
+
+    fn write(&mut self) -> Result<(), CallError> {
         if self.frames.is_empty() {
             return Ok(());
         }
@@ -114,7 +120,6 @@ impl Batch {
     fn make_room(&mut self, service: &Service, bytes: u64, payload_bytes: usize) -> Result<(), CallError> {
         // What waits in front may be what the room is taken by.
         self.flush()?;
-        self.give_room_back();
         let context = Context::current();
         let own = self.board.config.timeout.map_or(0, after);
         let our_deadline = Context::inherit_deadline(context, own);
@@ -158,7 +163,6 @@ impl Drop for Batch {
     fn drop(&mut self) {
         // Who wants to know calls `flush`.
         let _ = self.flush();
-        self.give_room_back();
     }
 }
 

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use switchboard_protocol::{Epoch, Rights, Verb};
 
-use crate::driver::{Awaits, Owner, Shared, State, Until};
+use crate::driver::{Awaits, Owner, Shared, State, Until, after};
 use crate::{Board, CallError, Fault, Handle, Request, Response};
 
 /// A name that is being served by threads of its own; made by [`crate::ServeBuilder::start`]. Dropping
@@ -44,6 +44,9 @@ pub(crate) struct Turn {
 
 /// A turn's answers are written after this long, even if there are more requests to handle.
 const TURN_MAX: Duration = Duration::from_micros(20);
+
+/// How long room for one-way messages is kept back by a server that has nothing to do.
+const SETTLE_UP: Duration = Duration::from_millis(5);
 
 impl Work {
     pub(crate) fn returns<R: Into<Response>>(
@@ -121,9 +124,11 @@ impl ServerCore {
             let mut state = board.lock();
             turn.give_back(&mut state);
             turn.has_answers = false;
-            let (state, is_serving) = board.wait(
+            let handle = state.server(serving).map_or(0, |server| server.handle);
+            let until = if state.session.owes(handle) { Until::At(after(SETTLE_UP)) } else { Until::Forever };
+            let (mut state, is_serving) = board.wait(
                 state,
-                Until::Forever,
+                until,
                 Awaits::Server(serving),
                 |_, _| {},
                 |state| {
@@ -138,9 +143,14 @@ impl ServerCore {
                     (!batch.is_empty()).then_some(true)
                 },
             );
-            board.release(state);
-            if is_serving != Some(true) {
-                return;
+            match is_serving {
+                Some(true) => board.release(state),
+                None if until != Until::Forever => {
+                    state.session.settle_up(handle);
+                    board.write_and_release(state);
+                    continue;
+                }
+                _ => return board.release(state),
             }
             let mut begin = (batch.len() > 1).then(Instant::now);
             while let Some(delivery) = batch.pop_front() {

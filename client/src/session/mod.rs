@@ -81,6 +81,9 @@ use servings::Servings;
 /// How long after its deadline a call is ended here, should the broker not have done so.
 pub const EXPIRY_GRACE: Duration = Duration::from_secs(1);
 
+/// A serving gives room back at least this often, however large its window is.
+const CREDIT_BYTES_MAX: u64 = 32 << 10;
+
 /// Calls that may be open before the broker has said how many.
 const CALLS_BEFORE_WELCOME: u32 = 16;
 
@@ -460,14 +463,32 @@ impl Session {
     }
 
     /// One-way messages of so many bytes (padded frame lengths) of a serving were worked off. Gives
-    /// them back to the broker a quarter of the window at a time (SPEC 5.3).
+    /// them back to the broker a quarter of the window at a time (SPEC 5.3), or 32 KiB if that is
+    /// less. Smaller remains are for [`Session::settle_up`].
     pub fn consumed(&mut self, handle: u64, bytes: u64) {
         let Some(serving) = self.servings.get(handle) else { return };
         serving.held = serving.held.saturating_sub(bytes);
         serving.owed += bytes;
-        if serving.owed * 4 >= serving.window {
+        if serving.owed >= CREDIT_BYTES_MAX || serving.owed * 4 >= serving.window {
             let owed = std::mem::take(&mut serving.owed);
             self.credit(0, handle, owed);
+        }
+    }
+
+    /// Whether a serving has used up bytes that it has not given back.
+    pub fn owes(&mut self, handle: u64) -> bool {
+        self.servings.get(handle).is_some_and(|serving| serving.owed > 0)
+    }
+
+    /// Gives back what a serving has used up, however little. To be called when a serving has been idle
+    /// for a moment: a quarter of *its* window may be more than the window of a sender (SPEC 4.9), who
+    /// would wait for ever for what is kept here.
+    pub fn settle_up(&mut self, handle: u64) {
+        if let Some(serving) = self.servings.get(handle) {
+            let owed = std::mem::take(&mut serving.owed);
+            if owed > 0 {
+                self.credit(0, handle, owed);
+            }
         }
     }
 
