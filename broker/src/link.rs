@@ -103,6 +103,7 @@ impl Links {
     }
 
     /// The connection of that id, if it is still there.
+    #[inline]
     pub(crate) fn get_mut(&mut self, peer: PeerId) -> Option<&mut Link> {
         self.slots.get_mut(peer.slot as usize)?.link.as_deref_mut().filter(|link| link.peer == peer)
     }

@@ -43,6 +43,8 @@ impl OutQueue {
         }
         let before = self.run.len();
         let mut by_reference = 0;
+        // One growth for header, small tail and padding; most frames need no other.
+        self.run.reserve(padded(header.len as usize).min(BY_REFERENCE_BYTES));
         self.run.extend_from_slice(&header.to_bytes());
         match tail {
             SendTail::Empty => {}
@@ -57,7 +59,7 @@ impl OutQueue {
         let len = self.run.len() - before + by_reference;
         assert_eq!(len, header.len as usize, "the core's header counts what it sends: {header:?}");
         let padding = padded(len) - len;
-        self.run.resize(self.run.len() + padding, 0);
+        self.run.extend_from_slice(&[0; 15][..padding]);
         self.bytes += len + padding;
     }
 

@@ -162,7 +162,10 @@ impl Reactor {
                 let Some(link) = self.links.get_mut(to) else { return };
                 if !link.mute {
                     link.out.push(&header, tail, &mut self.buffers);
-                    self.touch(to);
+                    if !link.touched {
+                        link.touched = true;
+                        self.touched.push(to);
+                    }
                 }
             }
             Effect::Resume { peer } => {
