@@ -19,9 +19,15 @@ const TURNS_MAX: usize = 16;
 /// Bytes of buffers for large frames that are kept for the next one.
 const LARGE_KEPT_BYTES: usize = 32 << 20;
 
-/// Spare vectors kept, and the largest worth keeping.
+/// Spare vectors at the start, so that how many a busy turn needs at once is no matter of luck; those
+/// kept at most; and the largest worth keeping.
+const SPARES_MIN: usize = 8;
 const SPARES_MAX: usize = 64;
 const SPARE_BYTES_MAX: usize = 1 << 20;
+
+/// Bytes that a vector begins with. Growing step by step, each spare would reach the size that a
+/// busy turn needs only after a while, and allocate on the way.
+const SPARE_BYTES: usize = 8 << 10;
 
 /// A reference-counted piece of a receive buffer, or of bytes that the core wrote.
 #[derive(Clone, Debug, Default)]
@@ -106,7 +112,11 @@ impl Buffers {
             turn: Rc::new(vec![0; TURN_BYTES]),
             earlier: Vec::with_capacity(TURNS_MAX),
             large: Vec::new(),
-            spares: Vec::with_capacity(SPARES_MAX),
+            spares: {
+                let mut spares = Vec::with_capacity(SPARES_MAX);
+                spares.resize_with(SPARES_MIN, || Vec::with_capacity(SPARE_BYTES));
+                spares
+            },
         }
     }
 
@@ -162,9 +172,9 @@ impl Buffers {
         }
     }
 
-    /// An empty vector, with memory if any is spare.
+    /// An empty vector, with memory for a few dozen small frames at least.
     pub(crate) fn take_spare(&mut self) -> Vec<u8> {
-        self.spares.pop().unwrap_or_default()
+        self.spares.pop().unwrap_or_else(|| Vec::with_capacity(SPARE_BYTES))
     }
 
     /// Takes a vector back.
