@@ -18,7 +18,7 @@ use switchboard_protocol::{
 pub(crate) struct Call {
     pub(crate) caller: PeerId,
     /// The user it counts against.
-    user: u32,
+    pub(crate) user: u32,
     /// The caller's id of it.
     pub(crate) caller_call: u64,
     /// The caller's handle, as on the wire.
@@ -30,13 +30,13 @@ pub(crate) struct Call {
     pub(crate) open: bool,
     pub(crate) since: Instant,
     pub(crate) deadline: Instant,
-    timer: TimerId,
+    pub(crate) timer: TimerId,
     pub(crate) priority: u8,
     pub(crate) stream: bool,
     /// Items that the caller has room for.
     pub(crate) credit: u64,
     /// Credit that its server has not been told of.
-    credit_due: u64,
+    pub(crate) credit_due: u64,
     /// Items that it was given.
     pub(crate) items: u64,
     /// The request in whose service it was made; 0 for none.
@@ -46,7 +46,7 @@ pub(crate) struct Call {
     pub(crate) by_caller: Links,
     pub(crate) by_server: Links,
     pub(crate) by_wait: Links,
-    by_due: Links,
+    pub(crate) by_due: Links,
 }
 
 /// Where a call is.

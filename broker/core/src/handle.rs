@@ -23,24 +23,24 @@ pub(crate) struct Grip {
     /// The peer that holds it; [`NONE`] on its way in a message.
     pub(crate) holder: u32,
     /// The user whose quota it counts against.
-    user: u32,
+    pub(crate) user: u32,
     /// On whose right it rests (SPEC 3.6).
     pub(crate) root: PeerId,
     root_identity: Rc<Identity>,
     /// The root's own handle that it stems from, as on the wire; 0 if it is the root's own.
-    lineage: u64,
+    pub(crate) lineage: u64,
     persistent: bool,
     /// The server, if this is a serving handle; else [`NONE`].
     pub(crate) server: u32,
     /// The call with which it dies; else [`NONE`].
-    scope: u32,
+    pub(crate) scope: u32,
     /// Bytes of sends that are on their way.
     pub(crate) uncredited: u64,
     /// Bytes that have arrived and of which the holder has not been told.
     pub(crate) returned: u64,
-    by_holder: Links,
-    by_root: Links,
-    by_scope: Links,
+    pub(crate) by_holder: Links,
+    pub(crate) by_root: Links,
+    pub(crate) by_scope: Links,
 }
 
 /// The root of a persistent handle whose root has left.

@@ -16,6 +16,7 @@ mod effect;
 mod handle;
 mod identity;
 mod input;
+mod invariants;
 mod limits;
 mod list;
 mod monitor;

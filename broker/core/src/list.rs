@@ -67,6 +67,11 @@ impl Links {
     /// In no list.
     pub(crate) const OUT: Self = Self { prev: NONE, next: NONE };
 
+    /// The member before it in the list.
+    pub(crate) fn prev(self) -> Option<u32> {
+        (self.prev != NONE).then_some(self.prev)
+    }
+
     /// The next member of the list.
     pub(crate) fn next(self) -> Option<u32> {
         (self.next != NONE).then_some(self.next)

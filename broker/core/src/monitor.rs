@@ -11,7 +11,7 @@ use switchboard_protocol::{Header, Kind, Name, Pattern, PeerId, Tail, Verb, enco
 /// One monitor.
 #[derive(Debug)]
 pub(crate) struct Monitor {
-    call: u32,
+    pub(crate) call: u32,
     pattern: Pattern,
     payload_bytes: usize,
     /// Frames not shown since the last one that was.

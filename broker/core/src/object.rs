@@ -19,7 +19,7 @@ pub(crate) struct Object {
     /// `None` for a private service.
     pub(crate) name: Option<Name>,
     /// The user whose quota the name counts against: the one who first asked for it.
-    user: u32,
+    pub(crate) user: u32,
     pub(crate) pool: bool,
     /// Servers that get requests; one unless `pool`.
     pub(crate) owners: Vec<u32>,

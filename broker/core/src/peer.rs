@@ -26,15 +26,15 @@ pub(crate) struct Peer {
     /// Highest priority that policy gives it.
     pub(crate) priority_max: u8,
     /// For hello, or for admission.
-    timer: TimerId,
+    pub(crate) timer: TimerId,
     /// Why it is not read at present: [`hold`].
     holds: u8,
     /// Bytes in its out queue.
     pub(crate) unread: u64,
     /// How many of those count against its user's quota.
-    charged: u64,
+    pub(crate) charged: u64,
     /// Bytes set aside for a large frame that is coming in.
-    reserved: u64,
+    pub(crate) reserved: u64,
     /// Its open calls, control operations included.
     pub(crate) calls: List,
     /// Open call by the slot that the caller gave it; [`NONE`] for none.

@@ -34,6 +34,18 @@ impl<T> Timers<T> {
         self.heap.first().map(|&(at, _)| at)
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.heap.len()
+    }
+
+    /// What a timer that is set is for; `None` for [`TimerId::NONE`].
+    pub(crate) fn get(&self, id: TimerId) -> Option<&T> {
+        if id == TimerId::NONE {
+            return None;
+        }
+        self.slots[id.0 as usize].1.as_ref()
+    }
+
     pub(crate) fn insert(&mut self, at: Instant, what: T) -> TimerId {
         let slot = self.free.pop().unwrap_or_else(|| {
             self.slots.push((NONE, None));

@@ -18,12 +18,12 @@ pub(crate) struct Waiting<P> {
     pub(crate) header: Header,
     tail: P,
     pub(crate) from: PeerId,
-    user: u32,
-    object: u32,
+    pub(crate) user: u32,
+    pub(crate) object: u32,
     since: Instant,
     /// Handles on their way.
-    taken: Vec<u64>,
-    by_level: Links,
+    pub(crate) taken: Vec<u64>,
+    pub(crate) by_level: Links,
 }
 
 /// What kind of message waits.

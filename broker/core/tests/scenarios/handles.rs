@@ -1,0 +1,210 @@
+//! Handles travel, narrow, and are taken away (DESIGN 2, SPEC 3.6 and 5.7).
+
+use crate::script::check;
+
+#[test]
+fn a_handle_passed_in_a_call_works_for_its_receiver_with_the_rights_given() {
+    check(
+        r#"
+        svc serves acme.svc as s              -> svc served s epoch=1
+        low serves acme.low as l              -> low served l epoch=2
+        ann opens acme.svc as h               -> ann opened h call epoch=1
+        ann opens acme.low as x rights=call+delegate -> ann opened x call+delegate epoch=2
+        ann calls h c1 handles=x:call+delegate,x:call,x:none "t"
+            -> svc gets r1 on s from ann "t" +g1:call+delegate +g2:call +g3:none
+        svc calls g1 n1 "via"                 -> low gets r2 on l from svc "via"
+        svc calls g2 n2                       -> low gets r3 on l from svc
+        svc calls g3 n3                       -> svc n3 Denied ~`call`
+        svc replies r1                        -> ann c1 Reply
+        svc calls g2 n4                       -> low gets r4 on l from svc
+        "#,
+    );
+}
+
+#[test]
+fn handles_travel_in_replies_items_and_sends_too() {
+    check(
+        r#"
+        svc serves acme.svc as s              -> svc served s epoch=1
+        svc opens acme.svc as o rights=call+delegate -> svc opened o call+delegate epoch=1
+        ann opens acme.svc as h rights=call+delegate -> ann opened h call+delegate epoch=1
+        ann calls h c1 streamed               -> svc gets r1 on s from ann streamed
+        ann credits c1 5                      -> svc credit r1 5
+        svc streams r1 handles=o:call "i"     -> ann c1 item 1 "i" +g1:call
+        svc replies r1 handles=o:call "e"     -> ann c1 Reply "e" +g2:call
+        ann sends h handles=h:call "s"        -> svc receives on s from ann "s" +g3:call
+        ann calls g1 c2                       -> svc gets r2 on s from ann
+        ann calls g2 c3                       -> svc gets r3 on s from ann
+        svc calls g3 c4                       -> svc gets r4 on s from svc
+        "#,
+    );
+}
+
+#[test]
+fn a_frame_with_a_handle_that_may_not_be_passed_is_refused_whole() {
+    check(
+        r#"
+        svc serves acme.svc as s              -> svc served s epoch=1
+        ann opens acme.svc as h               -> ann opened h call epoch=1
+        ann opens acme.svc as d rights=call+delegate -> ann opened d call+delegate epoch=1
+        ann calls h c1 handles=d:call,h:call  -> ann c1 Denied ~`delegate`
+        ann calls h c2 handles=d:call+admin   -> ann c2 Denied
+        ann calls h c3 handles=d:call,#99     -> ann c3 Invalid
+        ann calls h c4 handles=d:call:odd     -> ann c4 Invalid
+        svc calls d c5 handles=s:call         -> svc c5 Invalid
+        ann calls h c5                        -> svc gets r1 on s from ann
+        svc replies r1 handles=s:none         -> ann c5 Failed ~cannot pass on
+        ann calls h c6 streamed               -> svc gets r2 on s from ann streamed
+        ann credits c6 5                      -> svc credit r2 5
+        svc streams r2 handles=#99            -> ann c6 Failed ~cannot pass on; svc cancel r2 Failed
+        ann asks handles                      -> ann told handles=3
+        "#,
+    );
+}
+
+#[test]
+fn narrowing_makes_a_second_weaker_handle() {
+    check(
+        r#"
+        svc serves acme.svc as s              -> svc served s epoch=1
+        ann opens acme.svc as d rights=call+delegate -> ann opened d call+delegate epoch=1
+        ann narrows d rights=call as n        -> ann opened n call epoch=1
+        ann narrows n rights=call+delegate    -> ann narrowing Denied
+        ann narrows n rights=undefined        -> ann narrowing Denied
+        svc narrows s rights=serve            -> svc narrowing Invalid
+        ann closes d                          -> ann done
+        ann calls n c1                        -> svc gets r1 on s from ann
+        ann calls n c2 handles=n:call         -> ann c2 Denied
+        "#,
+    );
+}
+
+#[test]
+fn the_root_is_kept_when_a_handle_is_passed_on() {
+    check(
+        r#"
+        svc serves acme.svc as s              -> svc served s epoch=1
+        low serves acme.low as l              -> low served l epoch=2
+        ann opens acme.svc as h               -> ann opened h call epoch=1
+        ann opens acme.low as x rights=call+delegate -> ann opened x call+delegate epoch=2
+        svc opens acme.low as y               -> svc opened y call epoch=2
+        ann calls h c1 handles=x:call+delegate -> svc gets r1 on s from ann +g1:call+delegate
+        svc calls y n1 handles=g1:call        -> low gets r2 on l from svc +g2:call
+        svc closes g1                         -> svc done
+        low calls g2 m1                       -> low gets r3 on l from low
+        ann leaves                            -> svc cancel r1 PeerDied; low m1 HandleRevoked; low cancel r3 HandleRevoked; low revoked g2; forget ann
+        "#,
+    );
+}
+
+#[test]
+fn only_the_root_revokes_and_it_takes_back_all_that_stems_from_a_handle() {
+    check(
+        r#"
+        svc serves acme.svc as s              -> svc served s epoch=1
+        low serves acme.low as l              -> low served l epoch=2
+        ann opens acme.svc as h               -> ann opened h call epoch=1
+        ann opens acme.low as x rights=call+delegate -> ann opened x call+delegate epoch=2
+        ann opens acme.low as z rights=call+delegate -> ann opened z call+delegate epoch=2
+        svc opens acme.low as y               -> svc opened y call epoch=2
+        ann calls h c1 handles=x:call+delegate:persistent,z:call -> svc gets r1 on s from ann +g1:call+delegate +g2:call
+        svc calls y n1 handles=g1:call        -> low gets r2 on l from svc +g3:call
+        svc revokes g1                        -> svc revokes Denied ~root
+        svc revokes x                         -> svc revokes Invalid
+        ann revokes x                         -> svc revoked g1; low revoked g3; ann done
+        svc calls g2 n2                       -> low gets r3 on l from svc
+        ann calls x c2                        -> low gets r4 on l from ann
+        "#,
+    );
+}
+
+#[test]
+fn a_handle_is_revoked_on_its_way_too() {
+    check(
+        r#"
+        svc serves acme.svc calls=1 as s      -> svc served s epoch=1
+        ann opens acme.svc as h rights=call+delegate -> ann opened h call+delegate epoch=1
+        ann opens acme.svc as x rights=call+delegate -> ann opened x call+delegate epoch=1
+        ann calls h c1                        -> svc gets r1 on s from ann
+        ann calls h c2 handles=x:call,h:call "t"
+        ann revokes x                         -> ann done
+        svc replies r1                        -> ann c1 Reply; svc gets r2 on s from ann "t" +lost +g1:call
+        "#,
+    );
+}
+
+#[test]
+fn a_message_that_does_not_arrive_closes_the_handles_in_it() {
+    check(
+        r#"
+        svc serves acme.svc calls=1 as s      -> svc served s epoch=1
+        ann opens acme.svc as h rights=call+delegate -> ann opened h call+delegate epoch=1
+        ann calls h c1                        -> svc gets r1 on s from ann
+        ann calls h c2 handles=h:call,h:call:persistent
+        ann asks handles                      -> ann told handles=4
+        ann cancels c2                        -> ann c2 Cancelled
+        ann asks handles                      -> ann told handles=2
+        ann calls h c3 handles=h:call:persistent
+        ann leaves                            -> svc cancel r1 PeerDied; forget ann
+        svc asks handles                      -> svc told handles=1
+        "#,
+    );
+}
+
+#[test]
+fn who_has_no_room_for_a_handle_gets_none() {
+    check(
+        r#"
+        limit user.handles=2
+        svc serves acme.svc as s              -> svc served s epoch=1
+        svc opens acme.svc as o               -> svc opened o call epoch=1
+        ann opens acme.svc as h rights=call+delegate -> ann opened h call+delegate epoch=1
+        ann calls h c1 handles=h:call "t"     -> svc gets r1 on s from ann "t" +lost
+        ann asks handles_dropped              -> ann told handles_dropped=1
+        ann asks handles                      -> ann told handles=3
+        "#,
+    );
+}
+
+#[test]
+fn opening_on_a_callers_behalf_counts_the_callers_rights() {
+    check(
+        r#"
+        allow 1 serve,call **
+        allow 2 call acme.svc,acme.low
+        allow 3 serve,call acme.svc
+        allow 3 serve acme.low
+        svc joins uid=3
+        ann joins uid=2
+        bob joins uid=1
+        svc serves acme.svc as s              -> svc served s epoch=1
+        svc serves acme.low as l              -> svc served l epoch=2
+        svc opens acme.low as o               -> svc opening Denied
+        ann opens acme.svc as h               -> ann opened h call epoch=1
+        ann calls h c1                        -> svc gets r1 on s from ann
+        svc opens acme.low behalf=r1 as o     -> svc opened o call epoch=2
+        svc opens acme.other behalf=r1        -> svc opening Denied
+        bob opens acme.low behalf=r1          -> bob opening Invalid ~serving
+        svc calls o n1                        -> svc gets r2 on l from svc
+        svc replies r2                        -> svc n1 Reply epoch=2
+        svc replies r1                        -> ann c1 Reply
+        svc calls o n2                        -> svc gets r3 on l from svc
+        svc opens acme.low behalf=r1          -> svc opening Invalid
+        ann leaves                            -> svc n2 HandleRevoked; svc cancel r3 HandleRevoked; svc revoked o; forget ann
+        "#,
+    );
+}
+
+#[test]
+fn opening_is_refused_for_what_makes_no_sense() {
+    check(
+        r#"
+        ann opens Acme                        -> ann opening Invalid
+        ann opens acme.x kind=9               -> ann opening Unsupported ~kind 9
+        ann opens acme.x rights=none          -> ann opening Invalid
+        ann opens acme.x rights=undefined     -> ann opening Invalid
+        ann closes #5                         -> ann closes Invalid
+        ann asks names                        -> ann told names=0
+        "#,
+    );
+}

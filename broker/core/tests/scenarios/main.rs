@@ -1,0 +1,14 @@
+//! The broker's promises as texts: one line per input, `->` before what comes of it. How the lines
+//! read stands in `script.rs`.
+
+mod calls;
+mod connections;
+mod handles;
+mod inspection;
+mod names;
+mod policy;
+mod quotas;
+mod script;
+mod sends;
+mod streams;
+mod waiting;

@@ -1,0 +1,148 @@
+//! Each quota and limit: what it refuses, that the refusal names it, and that room comes back.
+
+use crate::script::check;
+
+#[test]
+fn connections_of_a_user_and_of_all() {
+    check(
+        r#"
+        limit user.connections=2 connections_max=3
+        a connects                            -> resume a
+        b connects                            -> resume b
+        c connects                            -> c goodbye TooManyConnections ~limits.user.connections; close c
+        c leaves                              -> forget c
+        d connects uid=7                      -> resume d
+        e connects uid=8                      -> e goodbye TooManyConnections ~limits.connections_max; close e
+        e leaves                              -> forget e
+        a leaves                              -> forget a
+        f connects                            -> resume f
+        "#,
+    );
+}
+
+#[test]
+fn handles_of_a_connection_of_a_user_and_of_all() {
+    check(
+        r#"
+        limit user.handles=2 handles_max=6
+        ann opens acme.x as a                 -> ann opened a call epoch=0
+        ann opens acme.x as b                 -> ann opened b call epoch=0
+        ann opens acme.x                      -> ann opening Busy ~limits.user.handles
+        ann serves acme.x                     -> ann serving Busy ~limits.user.handles
+        ann narrows a rights=call             -> ann narrowing Busy ~limits.user.handles
+        ann closes a                          -> ann done
+        ann opens acme.x as a                 -> ann opened a call epoch=0
+        bob opens acme.x as c                 -> bob opened c call epoch=0
+        bob opens acme.x as d                 -> bob opening Busy ~limits.handles_max
+        "#,
+    );
+}
+
+#[test]
+fn a_private_service_without_room_for_its_reference_is_none() {
+    check(
+        r#"
+        limit user.handles=1
+        ann serves privately                  -> ann serving Busy ~limits.user.handles
+        ann asks handles                      -> ann told handles=0
+        ann asks names                        -> ann told names=0
+        "#,
+    );
+}
+
+#[test]
+fn open_calls_of_a_connection_of_a_user_and_of_all() {
+    check(
+        r#"
+        allow anyone serve,call **
+        limit user.calls_open=2 calls_open_max=4
+        svc joins uid=9
+        one joins uid=1
+        too joins uid=1
+        two joins uid=2
+        six joins uid=3
+        svc serves acme.x calls=9 as s        -> svc served s epoch=1
+        one opens acme.x as h                 -> one opened h call epoch=1
+        too opens acme.x as i                 -> too opened i call epoch=1
+        two opens acme.x as j                 -> two opened j call epoch=1
+        six opens acme.x as k                 -> six opened k call epoch=1
+        one calls h c1                        -> svc gets r1 on s from one
+        one calls h c2                        -> svc gets r2 on s from one
+        one calls h c3                        -> one c3 Busy ~limits.user.calls_open
+        too calls i c1                        -> too c1 Busy ~limits.calls_open_max
+        two calls j c1
+        two calls j c2
+        six calls k c1                        -> six c1 Busy ~limits.calls_open_max
+        one cancels c1                        -> one c1 Cancelled; svc cancel r1 Cancelled
+        six calls k c2                        -> six c2 Busy ~limits.calls_open_max
+        svc replies r1                        -> svc gets r3 on s from two
+        six calls k c3
+        "#,
+    );
+}
+
+#[test]
+fn bytes_that_wait_are_bounded_but_one_message_always_fits() {
+    check(
+        r#"
+        limit user.buffered_bytes=1000
+        svc serves acme.x calls=1 as s        -> svc served s epoch=1
+        ann opens acme.x as h                 -> ann opened h call epoch=1
+        ann calls h c1                        -> svc gets r1 on s from ann
+        ann calls h c2 bytes=2000
+        ann calls h c3                        -> ann c3 Busy ~limits.user.buffered_bytes
+        ann cancels c2                        -> ann c2 Cancelled
+        ann calls h c4
+        "#,
+    );
+}
+
+#[test]
+fn a_large_frame_waits_for_room_and_its_sender_is_not_read_meanwhile() {
+    check(
+        r#"
+        limit user.buffered_bytes=1000
+        allow anyone serve,call **
+        one joins uid=1
+        too joins uid=1
+        two joins uid=2
+        one announces 800                     -> one admitted
+        too announces 800                     -> pause too
+        two announces 800                     -> two admitted
+        one opens acme.x as h                 -> one opened h call epoch=0; resume too
+        too announces 800                     -> too admitted
+        one announces 5000                    -> pause one
+        too leaves                            -> resume one; forget too
+        one announces 5000                    -> one admitted
+        one leaves                            -> forget one
+        two asks waiting_bytes                -> two told waiting_bytes=0
+        "#,
+    );
+}
+
+#[test]
+fn bytes_that_nobody_reads_count_against_who_should() {
+    check(
+        r#"
+        allow anyone serve,call **
+        limit link_bytes_low=100 link_bytes_high=100000 user.unread_bytes=1000
+        svc joins uid=9
+        one joins uid=1
+        too joins uid=1
+        two joins uid=2
+        svc serves acme.x as s                -> svc served s epoch=1
+        one opens acme.x as h                 -> one opened h call epoch=1
+        too opens acme.x as i                 -> too opened i call epoch=1
+        two opens acme.x as j                 -> two opened j call epoch=1
+        one stops
+        too stops
+        two stops
+        one calls h c1                        -> svc gets r1 on s from one
+        too calls i c1                        -> svc gets r2 on s from too
+        two calls j c1                        -> svc gets r3 on s from two
+        svc replies r1 bytes=800              -> one c1 Reply [800 bytes]
+        svc replies r2 bytes=800              -> too c1 TooLarge ~limits.user.unread_bytes
+        svc replies r3 bytes=800              -> two c1 Reply [800 bytes]
+        "#,
+    );
+}
