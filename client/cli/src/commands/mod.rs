@@ -1,0 +1,80 @@
+//! The commands, one file each.
+
+mod bench;
+mod call;
+mod completions;
+mod config;
+mod describe;
+mod echo;
+mod internal;
+mod list;
+mod man;
+mod monitor;
+mod policy;
+mod reload;
+mod send;
+mod serve;
+mod stats;
+mod status;
+mod wait;
+mod waits;
+mod watch;
+
+use clap::Subcommand;
+
+use crate::context::Context;
+use crate::failure::Failure;
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Call(call::Call),
+    Send(send::Send),
+    Serve(serve::Serve),
+    Echo(echo::Echo),
+    List(list::List),
+    Describe(describe::Describe),
+    Wait(wait::Wait),
+    Watch(watch::Watch),
+    Status(status::Status),
+    Stats(stats::Stats),
+    Monitor(monitor::Monitor),
+    Waits(waits::Waits),
+    #[command(subcommand)]
+    Policy(policy::Policy),
+    #[command(subcommand)]
+    Config(config::Config),
+    Reload(reload::Reload),
+    #[command(subcommand)]
+    Bench(bench::Bench),
+    Completions(completions::Completions),
+    Man(man::Man),
+    #[command(subcommand, hide = true)]
+    Internal(internal::Internal),
+}
+
+impl Command {
+    pub(crate) fn run(self, context: &Context) -> Result<(), Failure> {
+        match self {
+            Self::Call(command) => command.run(context),
+            Self::Send(command) => command.run(context),
+            Self::Serve(command) => command.run(context),
+            Self::Echo(command) => command.run(context),
+            Self::List(command) => command.run(context),
+            Self::Describe(command) => command.run(context),
+            Self::Wait(command) => command.run(context),
+            Self::Watch(command) => command.run(context),
+            Self::Status(command) => command.run(context),
+            Self::Stats(command) => command.run(context),
+            Self::Monitor(command) => command.run(context),
+            Self::Waits(command) => command.run(context),
+            Self::Policy(command) => command.run(context),
+            Self::Config(command) => command.run(context),
+            Self::Reload(command) => command.run(context),
+            Self::Bench(command) => command.run(context),
+            Self::Completions(command) => command.run(context),
+            Self::Man(command) => command.run(context),
+            Self::Internal(command) => command.run(context),
+        }
+    }
+}

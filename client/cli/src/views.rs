@@ -1,0 +1,274 @@
+//! What the broker tells, as people and scripts see it.
+
+use serde::Serialize;
+use std::time::Duration;
+use switchboard_config::units::format_duration;
+use switchboard_config::users;
+use switchboard_protocol::control::{NameInfo, PeerStats, ServerInfo, WaitEdge};
+use switchboard_protocol::{Epoch, ObjectKind, PeerId};
+
+/// A name, in listings.
+#[derive(Debug, Serialize)]
+pub(crate) struct NameView {
+    pub(crate) name: String,
+    pub(crate) kind: &'static str,
+    pub(crate) mode: &'static str,
+    pub(crate) owned: bool,
+    pub(crate) epoch: u64,
+    pub(crate) owner: Option<String>,
+    pub(crate) owners: u32,
+    pub(crate) standby: u32,
+    pub(crate) uid: Option<u32>,
+    pub(crate) user: Option<String>,
+    pub(crate) pid: Option<u32>,
+    pub(crate) program: Option<String>,
+}
+
+impl From<NameInfo> for NameView {
+    fn from(info: NameInfo) -> Self {
+        let owned = info.owner != 0;
+        Self {
+            kind: kind(info.kind),
+            mode: mode(info.mode),
+            owned,
+            epoch: info.epoch,
+            owner: owned.then(|| peer(info.owner)),
+            owners: info.owners,
+            standby: info.standby,
+            uid: owned.then_some(info.uid),
+            user: owned.then(|| users::name_of(info.uid)).flatten(),
+            pid: owned.then_some(info.pid),
+            program: owned.then_some(info.program),
+            name: info.name,
+        }
+    }
+}
+
+/// One server of a name.
+#[derive(Debug, Serialize)]
+pub(crate) struct ServerView {
+    pub(crate) peer: String,
+    pub(crate) uid: u32,
+    pub(crate) user: Option<String>,
+    pub(crate) pid: u32,
+    pub(crate) program: String,
+    pub(crate) standby: u32,
+    pub(crate) outstanding: u32,
+    pub(crate) calls: u32,
+}
+
+impl From<ServerInfo> for ServerView {
+    fn from(info: ServerInfo) -> Self {
+        Self {
+            peer: peer(info.peer),
+            uid: info.uid,
+            user: users::name_of(info.uid),
+            pid: info.pid,
+            program: info.program,
+            standby: info.standby,
+            outstanding: info.outstanding,
+            calls: info.calls,
+        }
+    }
+}
+
+/// One connection and what it has done.
+#[derive(Debug, Serialize)]
+pub(crate) struct PeerView {
+    pub(crate) peer: String,
+    pub(crate) uid: u32,
+    pub(crate) user: Option<String>,
+    pub(crate) pid: u32,
+    pub(crate) program: String,
+    pub(crate) frames_in: u64,
+    pub(crate) bytes_in: u64,
+    pub(crate) frames_out: u64,
+    pub(crate) bytes_out: u64,
+    pub(crate) calls_open: u32,
+    pub(crate) serving: u32,
+    pub(crate) unread_bytes: u64,
+    pub(crate) handles: u32,
+}
+
+impl From<PeerStats> for PeerView {
+    fn from(stats: PeerStats) -> Self {
+        Self {
+            peer: peer(stats.peer),
+            uid: stats.uid,
+            user: users::name_of(stats.uid),
+            pid: stats.pid,
+            program: stats.program,
+            frames_in: stats.frames_in,
+            bytes_in: stats.bytes_in,
+            frames_out: stats.frames_out,
+            bytes_out: stats.bytes_out,
+            calls_open: stats.calls_open,
+            serving: stats.serving,
+            unread_bytes: stats.unread_bytes,
+            handles: stats.handles,
+        }
+    }
+}
+
+/// An open call.
+#[derive(Debug, Serialize)]
+pub(crate) struct WaitView {
+    pub(crate) request: u64,
+    pub(crate) parent: Option<u64>,
+    pub(crate) caller: String,
+    pub(crate) caller_pid: u32,
+    pub(crate) caller_program: String,
+    pub(crate) name: String,
+    /// Null while the call waits for a server.
+    pub(crate) server: Option<String>,
+    pub(crate) server_pid: Option<u32>,
+    pub(crate) server_program: Option<String>,
+    pub(crate) age_ns: u64,
+    /// Null without a deadline.
+    pub(crate) left_ns: Option<u64>,
+    pub(crate) priority: u8,
+}
+
+impl From<WaitEdge> for WaitView {
+    fn from(edge: WaitEdge) -> Self {
+        let served = edge.server != 0;
+        Self {
+            request: edge.request,
+            parent: (edge.parent != 0).then_some(edge.parent),
+            caller: peer(edge.caller),
+            caller_pid: edge.caller_pid,
+            caller_program: edge.caller_program,
+            name: edge.name,
+            server: served.then(|| peer(edge.server)),
+            server_pid: served.then_some(edge.server_pid),
+            server_program: served.then_some(edge.server_program),
+            age_ns: edge.age_ns,
+            left_ns: (edge.left_ns != 0).then_some(edge.left_ns),
+            priority: edge.priority,
+        }
+    }
+}
+
+/// A connection's id; 0 is the broker itself.
+pub(crate) fn peer(wire: u64) -> String {
+    match wire {
+        0 => "broker".to_owned(),
+        _ => PeerId::from_wire(wire).to_string(),
+    }
+}
+
+/// A kind of object.
+pub(crate) fn kind(wire: u8) -> &'static str {
+    ObjectKind::from_wire(wire).map_or("unknown", ObjectKind::as_str)
+}
+
+/// How a name is owned.
+fn mode(wire: u8) -> &'static str {
+    if wire == 0 { "exclusive" } else { "pool" }
+}
+
+/// An epoch, as the broker's incarnation and its counter.
+pub(crate) fn epoch(wire: u64) -> String {
+    match wire {
+        0 => "-".to_owned(),
+        _ => format!("{}.{}", Epoch(wire).incarnation(), wire & u64::from(u32::MAX)),
+    }
+}
+
+/// A user by name, else by number.
+pub(crate) fn user(uid: u32) -> String {
+    users::name_of(uid).unwrap_or_else(|| uid.to_string())
+}
+
+/// Nothing, as a dash.
+pub(crate) fn or_dash(text: Option<impl ToString>) -> String {
+    text.map_or_else(|| "-".to_owned(), |text| text.to_string())
+}
+
+/// A time for people: three digits and a unit.
+pub(crate) fn time(nanos: u64) -> String {
+    match nanos {
+        0..1_000 => format!("{nanos} ns"),
+        1_000..1_000_000 => digits(nanos, 1_000, "µs"),
+        1_000_000..1_000_000_000 => digits(nanos, 1_000_000, "ms"),
+        1_000_000_000..60_000_000_000 => digits(nanos, 1_000_000_000, "s"),
+        _ => {
+            let seconds = nanos / 1_000_000_000;
+            let (days, hours, minutes) = (seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60);
+            match (days, hours) {
+                (0, 0) => format!("{minutes} min {} s", seconds % 60),
+                (0, _) => format!("{hours} h {minutes} min"),
+                _ => format!("{days} d {hours} h"),
+            }
+        }
+    }
+}
+
+/// A size for people: three digits and a unit.
+pub(crate) fn bytes(bytes: u64) -> String {
+    match bytes {
+        0..1_024 => format!("{bytes} B"),
+        1_024..0x10_0000 => digits(bytes, 1 << 10, "KiB"),
+        0x10_0000..0x4000_0000 => digits(bytes, 1 << 20, "MiB"),
+        _ => digits(bytes, 1 << 30, "GiB"),
+    }
+}
+
+/// A count for people: in groups of three digits.
+pub(crate) fn count(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(' ');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// A limit's value, in the unit that its name tells.
+pub(crate) fn limit(name: &str, value: u64) -> String {
+    if name.ends_with("_timeout") || name.ends_with("_step") {
+        format_duration(Duration::from_nanos(value))
+    } else if name.contains("bytes") {
+        bytes(value)
+    } else {
+        count(value)
+    }
+}
+
+fn digits(number: u64, unit: u64, name: &str) -> String {
+    let value = number as f64 / unit as f64;
+    match value {
+        ..10.0 => format!("{value:.2} {name}"),
+        10.0..100.0 => format!("{value:.1} {name}"),
+        _ => format!("{value:.0} {name}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_short_and_have_units() {
+        for (nanos, text) in [
+            (7, "7 ns"),
+            (21_740, "21.7 µs"),
+            (250_000_000, "250 ms"),
+            (1_500_000_000, "1.50 s"),
+            (61_000_000_000, "1 min 1 s"),
+            (7_260_000_000_000, "2 h 1 min"),
+            (180_000_000_000_000, "2 d 2 h"),
+        ] {
+            assert_eq!(time(nanos), text);
+        }
+        assert_eq!(bytes(1023), "1023 B");
+        assert_eq!(bytes(16 << 20), "16.0 MiB");
+        assert_eq!(count(1_234_567), "1 234 567");
+        assert_eq!(count(12), "12");
+        assert_eq!(epoch(3 << 32 | 17), "3.17");
+        assert_eq!(epoch(0), "-");
+    }
+}
