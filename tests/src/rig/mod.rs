@@ -10,6 +10,7 @@ mod daemon;
 mod folder;
 mod proc;
 mod programs;
+mod syscalls;
 mod user;
 mod watchdog;
 
@@ -19,5 +20,6 @@ pub use daemon::{Daemon, Launch};
 pub use folder::Folder;
 pub use proc::{anonymous_bytes, open_files};
 pub use programs::{peer_program, switchboard, switchboardd};
+pub use syscalls::Syscalls;
 pub use user::{ALICE, BOB, Crowd, User, has_root};
 pub use watchdog::{PATIENCE, Watchdog, until};
