@@ -9,10 +9,10 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::thread;
 
-use nix::unistd::{Gid, Uid, setgid, setgroups, setuid};
 use switchboard_protocol::{
     Decoder, Goodbye, GoodbyeReason, HELLO_MAGIC, Header, Hello, Kind, decode, encode, write_frame,
 };
+use switchboard_tests::rig::arguments_as_user;
 use switchboard_transport::{Fds, Interest, Poller, Stream, connect, limits};
 
 fn main() -> ExitCode {
@@ -26,29 +26,14 @@ fn main() -> ExitCode {
 }
 
 fn run() -> io::Result<()> {
-    let mut arguments: Vec<String> = std::env::args().skip(1).collect();
     limits::raise_open_files();
-    if let Some(user) = arguments.first().and_then(|argument| argument.strip_prefix("--as=")) {
-        become_user(user)?;
-        arguments.remove(0);
-    }
+    let arguments = arguments_as_user()?;
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match arguments[..] {
         [socket, "relay"] => relay(Path::new(socket)),
         [socket, "crowd", count] => crowd(Path::new(socket), count.parse().map_err(io::Error::other)?),
         _ => Err(io::Error::other(format!("wrong usage: {arguments:?}"))),
     }
-}
-
-/// `UID:GID,GROUP…`
-fn become_user(user: &str) -> io::Result<()> {
-    let (uid, gids) = user.split_once(':').ok_or_else(|| io::Error::other("expected UID:GID"))?;
-    let gids = gids.split(',').map(|gid| gid.parse().map(Gid::from_raw));
-    let gids: Vec<Gid> = gids.collect::<Result<_, _>>().map_err(io::Error::other)?;
-    let uid = Uid::from_raw(uid.parse().map_err(io::Error::other)?);
-    setgroups(&gids[1..])?;
-    setgid(gids[0])?;
-    Ok(setuid(uid)?)
 }
 
 /// Both ways until either side ends; then the process ends, and with it both connections.

@@ -23,6 +23,11 @@ pub fn peer_program() -> PathBuf {
     folder().join("rig-peer")
 }
 
+/// The helper `rig-middle`, as [`peer_program`].
+pub fn middle_program() -> PathBuf {
+    folder().join("rig-middle")
+}
+
 /// `target/PROFILE`: two folders above a test program, which lies in `deps`.
 fn folder() -> PathBuf {
     let program = env::current_exe().expect("our own path");

@@ -1,11 +1,12 @@
 //! Other users: real processes under other user ids, through which a test speaks. The broker sees
 //! their ids from the kernel, as it would anybody's.
 
-use std::io::{BufRead, BufReader};
+use std::io::{self, BufRead, BufReader};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Stdio};
 
+use nix::unistd::{Gid, Uid, setgid, setgroups, setuid};
 use switchboard_transport::spawn::Spawn;
 use switchboard_transport::{Stream, process};
 
@@ -37,6 +38,12 @@ pub struct Crowd {
     /// Closed to end it.
     _stdin: ChildStdin,
     lines: BufReader<ChildStdout>,
+}
+
+/// A helper program as a process.
+#[derive(Debug)]
+pub struct Helper {
+    child: Child,
 }
 
 /// Whether processes can be started as other users. Where the tests must not be skipped
@@ -94,16 +101,63 @@ impl User {
         Crowd { child, _stdin: stdin, lines }
     }
 
+    /// The process of a helper program whose first argument is the socket, as this user. It ends when
+    /// what this gives is dropped.
+    pub fn run(&self, program: &Path, socket: &Path) -> Helper {
+        let mut spawn = self.program(program, socket);
+        spawn.command().stdin(Stdio::piped()).stdout(Stdio::null());
+        Helper { child: spawn.spawn().expect("the helper starts") }
+    }
+
     fn spawn(&self, role: &[&str], socket: &Path) -> Spawn {
-        let mut spawn = Spawn::new(peer_program());
+        let mut spawn = self.program(&peer_program(), socket);
+        spawn.command().args(role);
+        spawn
+    }
+
+    fn program(&self, program: &Path, socket: &Path) -> Spawn {
+        let mut spawn = Spawn::new(program);
         let command = spawn.command();
         if *self != ourselves() {
             let groups = self.groups.iter().map(|group| format!(",{group}")).collect::<String>();
             command.arg(format!("--as={}:{}{groups}", self.uid, self.gid));
         }
-        command.arg(socket).args(role);
+        command.arg(socket);
         spawn
     }
+}
+
+impl Helper {
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+}
+
+impl Drop for Helper {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The arguments of a helper program, after it has become the user that the first one names:
+/// `--as=UID:GID,GROUP…`, if it does.
+pub fn arguments_as_user() -> io::Result<Vec<String>> {
+    let mut arguments: Vec<String> = std::env::args().skip(1).collect();
+    let Some(user) = arguments.first().and_then(|argument| argument.strip_prefix("--as=")) else {
+        return Ok(arguments);
+    };
+    let (uid, gids) = user.split_once(':').ok_or_else(|| io::Error::other("expected UID:GID"))?;
+    let gids = gids.split(',').map(|gid| gid.parse().map(Gid::from_raw));
+    let gids: Vec<Gid> = gids.collect::<Result<_, _>>().map_err(io::Error::other)?;
+    let uid = Uid::from_raw(uid.parse().map_err(io::Error::other)?);
+    setgroups(&gids[1..])?;
+    setgid(gids[0])?;
+    setuid(uid)?;
+    arguments.remove(0);
+    Ok(arguments)
 }
 
 impl Crowd {
