@@ -182,6 +182,28 @@ fn explain_names_the_rule_that_decides() {
 }
 
 #[test]
+fn the_command_line_names_the_rule_too() {
+    let Some((folder, _daemon)) = system(RULES) else { return };
+    let explained = |arguments: &[&str]| {
+        let output = folder.switchboard(&[&["policy", "explain"], arguments].concat());
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        text
+    };
+    let config = folder.config().display().to_string();
+    let text = explained(&["--user", "61002", "call", "acme.audio.mixer"]);
+    assert!(text.contains(&format!("allowed: {config}:7")) && text.contains('6'), "{text}");
+    let text = explained(&["--user", "61002", "--group", "61077", "serve", "acme.clock"]);
+    assert!(text.contains(&format!("allowed: {config}:12")), "{text}");
+    let text = explained(&["call", "acme.clock"]);
+    assert!(text.contains("denied: no [[allow]] table"), "{text}");
+    let refused = folder.switchboard(&["call", "acme.clock"]);
+    let text = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert_eq!(refused.status.code(), Some(1), "{text}");
+    assert!(text.starts_with("Denied: user 0 may not call"), "{text}");
+}
+
+#[test]
 fn what_a_reload_takes_away_is_gone_at_once() {
     let Some((folder, mut daemon)) = system(RULES) else { return };
     let socket = folder.socket();
@@ -203,7 +225,7 @@ fn what_a_reload_takes_away_is_gone_at_once() {
         assert_eq!((cancel.header.call, cancel.header.method), (request.header.call, Outcome::Denied as u32));
     }
     bob.open("acme.audio.mixer").expect_err("taken away").must_be(Outcome::Denied, "call");
-    assert!(bob.call(handle, b"").is_err(), "the handle is void");
+    bob.call(handle, b"").expect_err("void").must_be(Outcome::HandleRevoked, "revoked");
 
     // Now the owner loses its name.
     folder.write_config(&RULES.replace("serve = \"acme.audio.**\"", "").replace("61002", "61001"));

@@ -174,10 +174,11 @@ impl<P: Payload> Broker<P> {
     pub(crate) fn find_handle(&self, holder: u32, word: u64) -> Result<u32, (Outcome, String)> {
         match self.handles.find(word) {
             Some(handle) if self.handles[handle].holder == holder => Ok(handle),
-            _ => Err((
-                Outcome::Invalid,
-                "this connection has no such handle; it may have been revoked or closed".to_string(),
-            )),
+            // SPEC 3.6. The client may not have read of it yet.
+            None if self.handles.has_left(word) => {
+                Err((Outcome::HandleRevoked, "the handle was revoked, or closed".to_string()))
+            }
+            _ => Err((Outcome::Invalid, "this connection has no such handle".to_string())),
         }
     }
 

@@ -84,6 +84,13 @@ impl<T> Slab<T> {
         (entry.generation == (word >> 32) as u32 && entry.value.is_some()).then_some(slot)
     }
 
+    /// Whether a word from the wire names somebody who has left.
+    pub(crate) fn has_left(&self, word: u64) -> bool {
+        let generation = (word >> 32) as u32;
+        let left = |entry: &Entry<T>| 0 < generation && generation < entry.generation;
+        self.entries.get(word as u32 as usize).is_some_and(left)
+    }
+
     pub(crate) fn get(&self, slot: u32) -> Option<&T> {
         self.entries.get(slot as usize)?.value.as_ref()
     }

@@ -4,10 +4,14 @@
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::{Output, Stdio};
 
+use switchboard_transport::spawn::Spawn;
 use tempfile::TempDir;
 
 use super::daemon::{Daemon, Launch};
+use super::programs::switchboard;
+use super::watchdog::Watchdog;
 
 /// A private folder, removed at the end. Every user may look into it, as into /run/switchboard.
 #[derive(Debug)]
@@ -58,6 +62,18 @@ impl Folder {
     /// A daemon about to be started here.
     pub fn launch(&self) -> Launch<'_> {
         Launch::new(self)
+    }
+
+    /// Runs the command line with these arguments against the broker here.
+    pub fn switchboard(&self, arguments: &[&str]) -> Output {
+        let mut spawn = Spawn::new(switchboard());
+        let command = spawn.command();
+        command.env_clear().env("HOME", self.root()).current_dir(self.root()).stdin(Stdio::null());
+        command.arg("--socket").arg(self.socket()).args(arguments);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let child = spawn.spawn().expect("switchboard starts");
+        let _watchdog = Watchdog::new(format!("switchboard {}", arguments.join(" ")));
+        child.wait_with_output().expect("our child")
     }
 
     /// A daemon that serves here.
