@@ -4,10 +4,10 @@ use std::ffi::OsString;
 use std::io::{self, BufRead as _, BufReader};
 use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Stdio};
+use std::process::{Child, ChildStdout, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use switchboard_transport::spawn::Spawn;
+use switchboard_transport::spawn::{self, Signal, Spawn};
 use switchboard_transport::{Interest, Poller};
 
 use crate::failure::Failure;
@@ -29,17 +29,29 @@ pub(crate) struct Peer {
 pub(crate) struct Start {
     what: String,
     arguments: Vec<OsString>,
+    quiet: bool,
 }
 
 impl Start {
     /// This executable, talking to the broker at `socket`.
     pub(crate) fn new(what: &str, socket: &Path) -> Self {
         let arguments = vec!["--socket".into(), socket.into()];
-        Self { what: what.to_owned(), arguments }
+        Self { what: what.to_owned(), arguments, quiet: false }
+    }
+
+    pub(crate) fn arg(mut self, argument: impl Into<OsString>) -> Self {
+        self.arguments.push(argument.into());
+        self
     }
 
     pub(crate) fn args<A: Into<OsString>>(mut self, arguments: impl IntoIterator<Item = A>) -> Self {
         self.arguments.extend(arguments.into_iter().map(Into::into));
+        self
+    }
+
+    /// Its stderr is not for the user.
+    pub(crate) fn quiet(mut self) -> Self {
+        self.quiet = true;
         self
     }
 
@@ -49,6 +61,9 @@ impl Start {
         let mut spawn = Spawn::new(executable());
         let command = spawn.command();
         command.args(&self.arguments).stdin(Stdio::null()).stdout(Stdio::piped());
+        if self.quiet {
+            command.stderr(Stdio::null());
+        }
         let mut child = spawn.spawn().map_err(failed)?;
         let stdout = BufReader::new(child.stdout.take().expect("piped"));
         Ok(Peer { child, stdout, what: self.what })
@@ -56,6 +71,10 @@ impl Start {
 }
 
 impl Peer {
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Waits until it says that it is ready. What it complains about is on our stderr already.
     pub(crate) fn wait_ready(&mut self) -> Result<(), Failure> {
         let line = self.read_line(READY_WITHIN);
@@ -85,6 +104,30 @@ impl Peer {
         let mut line = String::new();
         self.stdout.read_line(&mut line)?;
         Ok(line.trim_end().to_owned())
+    }
+
+    /// How it ended, if it has.
+    pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().ok().flatten()
+    }
+
+    /// As `kill -9` would; and it is buried, so that the kernel tells others how it ended.
+    pub(crate) fn kill(&mut self) -> io::Result<()> {
+        self.child.kill()?;
+        self.child.wait().map(drop)
+    }
+
+    /// Asks it to end, and waits. `None` if it did not in time.
+    pub(crate) fn terminate(&mut self, within: Duration) -> io::Result<Option<ExitStatus>> {
+        spawn::signal(&self.child, Signal::TERM)?;
+        let end = Instant::now() + within;
+        while Instant::now() < end {
+            if let Some(status) = self.child.try_wait()? {
+                return Ok(Some(status));
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Ok(None)
     }
 }
 

@@ -62,6 +62,11 @@ impl Failure {
         Self { status, message: String::new() }
     }
 
+    /// What it says.
+    pub(crate) fn message(&self) -> &str {
+        &self.message
+    }
+
     /// Says it on stderr and gives the exit status.
     pub(crate) fn report(&self) -> ExitCode {
         if !self.message.is_empty() {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 use super::bench::BenchServer;
+use super::demo::DemoWorker;
 use crate::context::Context;
 use crate::failure::Failure;
 
@@ -13,6 +14,7 @@ use crate::failure::Failure;
 pub(crate) enum Internal {
     Broker(Broker),
     BenchServer(BenchServer),
+    DemoWorker(DemoWorker),
 }
 
 /// Run a broker
@@ -29,6 +31,7 @@ impl Internal {
         match self {
             Self::Broker(command) => command.run(context),
             Self::BenchServer(command) => command.run(context),
+            Self::DemoWorker(command) => command.run(context),
         }
     }
 }

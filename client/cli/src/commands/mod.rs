@@ -4,6 +4,7 @@ mod bench;
 mod call;
 mod completions;
 mod config;
+mod demo;
 mod describe;
 mod echo;
 mod internal;
@@ -28,6 +29,7 @@ use crate::failure::Failure;
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    Demo(demo::Demo),
     Call(call::Call),
     Send(send::Send),
     Serve(serve::Serve),
@@ -56,6 +58,7 @@ pub(crate) enum Command {
 impl Command {
     pub(crate) fn run(self, context: &Context) -> Result<(), Failure> {
         match self {
+            Self::Demo(command) => command.run(context),
             Self::Call(command) => command.run(context),
             Self::Send(command) => command.run(context),
             Self::Serve(command) => command.run(context),

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use clap::Args;
-use switchboard::{Board, CallError, Outcome, Service};
+use switchboard::{CallError, Outcome, Service};
 
 use super::report::{Report, Times};
 use super::{Load, pattern};
@@ -43,19 +43,15 @@ impl BenchCall {
             many_at_once(&service, size, self.count, self.in_flight)?.summarize(&mut report);
             report.rate(self.count, start.elapsed());
         }
-        drop_handles(board);
+        board.close();
         // Filled here, checked there, and checked here when it is back.
         report.touch_ns = u64::try_from(pattern::touch(size, 2).as_nanos()).unwrap_or(u64::MAX);
         report.print(context.output())
     }
 }
 
-fn drop_handles(board: Board) {
-    board.close();
-}
-
 /// The next call when the one before is back.
-fn one_by_one(service: &Service, size: usize, count: u64) -> Result<Times, Failure> {
+pub(crate) fn one_by_one(service: &Service, size: usize, count: u64) -> Result<Times, Failure> {
     let mut times = Times::new();
     let mut message = vec![0; size];
     let mut start = Instant::now();
@@ -78,7 +74,12 @@ struct Open {
 }
 
 /// So many open at any time, written and read many at once.
-fn many_at_once(service: &Service, size: usize, count: u64, in_flight: u32) -> Result<Times, Failure> {
+pub(crate) fn many_at_once(
+    service: &Service,
+    size: usize,
+    count: u64,
+    in_flight: u32,
+) -> Result<Times, Failure> {
     let mut times = Times::new();
     let mut message = vec![0; size];
     let mut pipeline = service.pipeline(in_flight as usize)?;

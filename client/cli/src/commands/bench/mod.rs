@@ -17,6 +17,8 @@ use crate::context::Context;
 use crate::failure::Failure;
 use crate::values;
 
+pub(crate) use call::{many_at_once, one_by_one};
+pub(crate) use send::send;
 pub(crate) use server::BenchServer;
 
 /// Measure how fast it is here, with real peer processes and verified messages

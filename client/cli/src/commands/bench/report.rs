@@ -45,10 +45,20 @@ impl Times {
         self.histogram.saturating_record(nanos.max(1));
     }
 
+    /// Half of them took no longer.
+    pub(crate) fn median_ns(&self) -> u64 {
+        self.histogram.value_at_quantile(0.5)
+    }
+
+    /// All but one in a hundred took no longer.
+    pub(crate) fn p99_ns(&self) -> u64 {
+        self.histogram.value_at_quantile(0.99)
+    }
+
     /// Puts the percentiles into a report.
     pub(crate) fn summarize(&self, report: &mut Report) {
-        report.p50_ns = self.histogram.value_at_quantile(0.5);
-        report.p99_ns = self.histogram.value_at_quantile(0.99);
+        report.p50_ns = self.median_ns();
+        report.p99_ns = self.p99_ns();
         report.p999_ns = self.histogram.value_at_quantile(0.999);
         report.mean_ns = self.histogram.mean() as u64;
     }

@@ -35,61 +35,66 @@ impl BenchSend {
         let (_server, name) = self.load.start_server(context, 256)?;
         let service = board.service(&name);
         let mut report = Report::new("send", size as u64, self.in_flight.into());
-        self.send(&board, &service, size, (self.count / 10).clamp(1, 100_000))?;
-        let sent = self.send(&board, &service, size, self.count)?;
+        let together = match self.in_flight {
+            0 => u64::MAX,
+            together => together.into(),
+        };
+        send(&board, &service, size, (self.count / 10).clamp(1, 100_000), together)?;
+        let sent = send(&board, &service, size, self.count, together)?;
         sent.times.summarize(&mut report);
         report.rate(self.count, sent.elapsed);
         board.close();
         report.touch_ns = u64::try_from(pattern::touch(size, 1).as_nanos()).unwrap_or(u64::MAX);
         report.print(context.output())
     }
-
-    /// Sends `count` messages and has them counted.
-    fn send(&self, board: &Board, service: &Service, size: usize, count: u64) -> Result<Sent, Failure> {
-        let stride = (count / SAMPLES).max(1);
-        // The first report says how the last run went, which is known; it begins this one.
-        let _: Received = service.call_typed(COUNT, &Expected { size, stride })?;
-        let mut message = vec![0; size];
-        let mut started_ns = Vec::with_capacity(SAMPLES as usize * 2);
-        let together = match self.in_flight {
-            0 => u64::MAX,
-            together => together.into(),
-        };
-        let start = Instant::now();
-        let mut next_time = 0;
-        let mut batch = board.batch();
-        for number in 0..count {
-            if number == next_time {
-                started_ns.push(clock::monotonic_ns());
-                next_time += stride;
-            }
-            pattern::fill(&mut message, number);
-            batch.send(service, &message)?;
-            if (number + 1) % together == 0 {
-                batch.flush()?;
-            }
-        }
-        batch.flush()?;
-        // Behind the messages on the same handle, so it is answered when they have been counted.
-        let received: Received = service.call_typed(COUNT, &Expected { size, stride })?;
-        let elapsed = start.elapsed();
-        board.flush()?;
-        if received.verified != count || received.wrong.is_some() {
-            let lost = count.saturating_sub(received.verified);
-            let wrong = received.wrong.unwrap_or_else(|| "the rest never came".to_owned());
-            return Err(Failure::ended(format_args!(
-                "Failed: {lost} of {count} messages were lost: {wrong}"
-            )));
-        }
-        let mut times = Times::new();
-        for (started, ended) in started_ns.iter().zip(&received.times_ns) {
-            times.record(ended.saturating_sub(*started));
-        }
-        Ok(Sent { times, elapsed })
-    }
 }
 
-struct Sent {
+/// Sends `count` messages, so many `together`, and has them counted.
+pub(crate) fn send(
+    board: &Board,
+    service: &Service,
+    size: usize,
+    count: u64,
+    together: u64,
+) -> Result<Sent, Failure> {
+    let stride = (count / SAMPLES).max(1);
+    // The first report says how the last run went, which is known; it begins this one.
+    let _: Received = service.call_typed(COUNT, &Expected { size, stride })?;
+    let mut message = vec![0; size];
+    let mut started_ns = Vec::with_capacity(SAMPLES as usize * 2);
+    let start = Instant::now();
+    let mut next_time = 0;
+    let mut batch = board.batch();
+    for number in 0..count {
+        if number == next_time {
+            started_ns.push(clock::monotonic_ns());
+            next_time += stride;
+        }
+        pattern::fill(&mut message, number);
+        batch.send(service, &message)?;
+        if (number + 1) % together == 0 {
+            batch.flush()?;
+        }
+    }
+    batch.flush()?;
+    // Behind the messages on the same handle, so it is answered when they have been counted.
+    let received: Received = service.call_typed(COUNT, &Expected { size, stride })?;
+    let elapsed = start.elapsed();
+    board.flush()?;
+    if received.verified != count || received.wrong.is_some() {
+        let lost = count.saturating_sub(received.verified);
+        let wrong = received.wrong.unwrap_or_else(|| "the rest never came".to_owned());
+        return Err(Failure::ended(format_args!("Failed: {lost} of {count} messages were lost: {wrong}")));
+    }
+    let mut times = Times::new();
+    for (started, ended) in started_ns.iter().zip(&received.times_ns) {
+        times.record(ended.saturating_sub(*started));
+    }
+    Ok(Sent { times, elapsed })
+}
+
+/// Messages that arrived.
+pub(crate) struct Sent {
     times: Times,
-    elapsed: Duration,
+    pub(crate) elapsed: Duration,
 }
