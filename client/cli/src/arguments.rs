@@ -30,7 +30,7 @@ pub(crate) struct Global {
     #[arg(long, global = true, value_name = "PATH", help_heading = "Global options")]
     pub(crate) socket: Option<PathBuf>,
     /// Talk to the system's broker
-    #[arg(long, global = true, conflicts_with = "socket", help_heading = "Global options")]
+    #[arg(long, global = true, help_heading = "Global options")]
     pub(crate) system: bool,
     /// Print JSON, one object a line where it streams
     #[arg(long, global = true, help_heading = "Global options")]
@@ -40,6 +40,10 @@ pub(crate) struct Global {
 /// Reads the command line; help and mistakes are printed here.
 pub(crate) fn parse() -> Result<(Context, Command), Failure> {
     match Arguments::try_parse() {
+        // clap sees a conflict only where both stand on the same side of the command.
+        Ok(Arguments { global: Global { socket: Some(_), system: true, .. }, .. }) => {
+            Err(Failure::usage("--socket and --system cannot be used with each other: each names a broker"))
+        }
         Ok(Arguments { global, command }) => Ok((Context::new(global), command)),
         Err(error) => {
             // A reader that has gone away needs no help.
