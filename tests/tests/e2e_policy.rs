@@ -390,3 +390,36 @@ fn bytes_that_wait_for_a_server_have_a_quota_over_all_connections_of_a_user() {
     service.reply(&request, b"served");
     assert_eq!(second.outcome(call).expect("a reply"), b"served");
 }
+
+#[test]
+fn half_frames_hold_up_nobody_elses_and_no_longer_than_their_senders_live() {
+    let Some((folder, _daemon)) = system(&with_quota("buffered_bytes = \"4 MiB\"")) else { return };
+    let socket = folder.socket();
+    let mut service = BOB.connect(&socket);
+    service.serve("acme.large").expect("allowed");
+    std::thread::spawn(move || service.echo_until_the_end());
+    let large = vec![9; 3 << 20];
+    // Three mebibytes are announced, and never come to an end.
+    let mut half = ALICE.connect(&socket);
+    let handle = half.open("acme.large").expect("allowed").handle;
+    let header = Header { len: 64 + (3 << 20), handle, ..Header::new(Kind::Call) };
+    half.send_bytes(&[&header.to_bytes()[..], &large[..200_000]].concat());
+
+    let mut whole = ALICE.connect(&socket);
+    let handle = whole.open("acme.large").expect("allowed").handle;
+    // Small ones pass in any case.
+    whole.call(handle, b"small").expect("a reply");
+    let mut bob = BOB.connect(&socket);
+    until("the announcement to arrive", || 3 << 20 <= bob.status().waiting_bytes);
+    let (sent, starved) = (large.clone(), |bob: &mut Client| {
+        let counters = bob.status().counters;
+        counters.into_iter().find(|counter| counter.name == "starved").map_or(0, |counter| counter.value)
+    });
+    let waits = std::thread::spawn(move || whole.call(handle, &sent).map(|reply| reply.len()));
+    until("the whole one to wait for room", || 0 < starved(&mut bob));
+    let bobs = bob.open("acme.large").expect("allowed").handle;
+    assert_eq!(bob.call(bobs, &large).expect("a reply").len(), large.len());
+    half.kill();
+    assert_eq!(waits.join().expect("a thread").expect("room at last"), large.len());
+    until("everything to be given back", || bob.status().waiting_bytes == 0);
+}
