@@ -98,6 +98,7 @@ impl Door {
     fn turn_away(&mut self, now: u64, poller: &Poller) -> Visit {
         let Some(listener) = &self.listener else { return Visit::Nobody };
         let told = self.turned_away;
+        let mut nobody = false;
         for _ in 0..ACCEPTS_MAX {
             if !self.spares.give_up() {
                 break;
@@ -108,7 +109,7 @@ impl Door {
                 let _ = stream.send(&[IoSlice::new(&no_room())], &[]);
                 self.turned_away += 1;
             }
-            let nobody = !matches!(&waiting, Ok(Some(_)));
+            nobody = !matches!(&waiting, Ok(Some(_)));
             drop(waiting);
             self.spares.take_back();
             if nobody {
@@ -116,7 +117,11 @@ impl Door {
             }
         }
         self.shut(now, poller);
-        Visit::Full(self.turned_away - told)
+        match self.turned_away - told {
+            // The system says that there is no descriptor before it looks whether anybody wants one.
+            0 if nobody => Visit::Nobody,
+            count => Visit::Full(count),
+        }
     }
 
     fn shut(&mut self, now: u64, poller: &Poller) {

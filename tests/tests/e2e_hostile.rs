@@ -380,6 +380,7 @@ fn without_free_descriptors_the_connected_are_served_and_the_others_told() {
     };
     ended.must_be(GoodbyeReason::TooManyConnections, "no file descriptor left");
     daemon.logged("out of file descriptors");
+    assert!(!daemon.log().contains("; 0 more"), "nobody was turned away before: {}", daemon.log());
     for _ in 0..20 {
         Client::silent(&socket)
             .greet()
