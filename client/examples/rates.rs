@@ -1,7 +1,7 @@
 //! How fast this library is through the broker that is running: one-in-flight calls, calls in
 //! flight, batched one-way messages. The service is a process of its own.
 //!
-//! `cargo run --release -p switchboard --example rates -- [serve]`, with `SWITCHBOARD_SOCKET` set.
+//! `cargo run --release -p switchboard --example rates -- [calls|pipelined|one-way|large]`, with `SWITCHBOARD_SOCKET` set.
 
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -19,10 +19,11 @@ fn main() -> Result<(), Failed> {
     let board = Board::connect()?;
     let mut server = Command::new(std::env::current_exe()?).arg("serve").stdin(Stdio::piped()).spawn()?;
     board.wait_for("example.rates", Some(Duration::from_secs(5)))?;
-    let measured = calls(&board)
-        .and_then(|()| pipelined(&board))
-        .and_then(|()| one_way(&board))
-        .and_then(|()| large(&board));
+    let all: [(&str, fn(&Board) -> Result<(), Failed>); 4] =
+        [("calls", calls), ("pipelined", pipelined), ("one-way", one_way), ("large", large)];
+    let only = std::env::args().nth(1);
+    let wanted = all.iter().filter(|(name, _)| only.as_deref().is_none_or(|only| only == *name));
+    let measured = wanted.map(|(_, measure)| measure(&board)).collect::<Result<(), Failed>>();
     server.kill()?;
     server.wait()?;
     measured

@@ -19,7 +19,7 @@ use crate::{Board, CallError, Context, Fault, Handle, Pass, Payload};
 /// request that is dropped unanswered ends with `Abandoned`.
 pub struct Request {
     board: Arc<Shared>,
-    delivery: Delivery,
+    delivery: Box<Delivery>,
     handles: Vec<Handle>,
     /// Nothing is owed for it any more.
     is_settled: bool,
@@ -52,7 +52,7 @@ pub enum ItemError {
 
 impl Request {
     #[inline]
-    pub(crate) fn new(board: Arc<Shared>, mut delivery: Delivery) -> Self {
+    pub(crate) fn new(board: Arc<Shared>, mut delivery: Box<Delivery>) -> Self {
         let handles = if delivery.handles.is_empty() {
             Vec::new()
         } else {

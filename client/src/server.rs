@@ -29,7 +29,9 @@ pub(crate) struct ServerCore {
 }
 
 /// What is done with a request.
-pub(crate) struct Work(Box<dyn Fn(Request, &mut Turn) + Send + Sync>);
+pub(crate) struct Work(Box<WorkFn>);
+
+type WorkFn = dyn Fn(Request, &mut Turn) + Send + Sync;
 
 /// What a worker owes for what it has read at once.
 #[derive(Debug, Default)]

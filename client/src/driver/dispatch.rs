@@ -104,7 +104,7 @@ impl State {
         let handles = frame.handles();
         let connection = self.link.connection;
         let payload = frame.into_payload();
-        let delivery = Delivery { header, request, extensions, payload, handles, connection };
+        let delivery = Box::new(Delivery { header, request, extensions, payload, handles, connection });
         match self.server(serving) {
             Some(server) if server.end.is_none() => {
                 server.queue.push_back(delivery);
@@ -113,7 +113,7 @@ impl State {
                     self.wake_worker(serving);
                 }
             }
-            _ => self.abandon(delivery),
+            _ => self.abandon(*delivery),
         }
     }
 

@@ -23,14 +23,14 @@ pub(crate) struct ServerState {
     /// Its place in line; 0 for an owner.
     pub(crate) standby: u64,
     /// What came and was not yet taken up.
-    pub(crate) queue: VecDeque<Delivery>,
+    pub(crate) queue: VecDeque<Box<Delivery>>,
     /// It has ended, and how.
     pub(crate) end: Option<ServerEnd>,
 }
 
 pub(crate) type ServerEnd = Result<(), CallError>;
 
-/// A request or a one-way message as it came.
+/// A request or a one-way message as it came. Boxed, because it passes through many hands.
 #[derive(Debug)]
 pub(crate) struct Delivery {
     /// As it came, except that the deadline is in our time.
@@ -64,7 +64,7 @@ impl State {
         let Some(server) = self.server(serving).filter(|server| server.end.is_none()) else { return };
         server.end = Some(end);
         for delivery in std::mem::take(&mut server.queue) {
-            self.abandon(delivery);
+            self.abandon(*delivery);
         }
         self.wake_awaiting(Awaits::Server(serving));
         self.wake_awaiting(Awaits::ServerEnd(serving));
