@@ -109,14 +109,7 @@ impl Board {
         // Frames are handled in order, so that an answer comes after everything before it.
         let body = switchboard_protocol::control::OnPeer { peer: 0 };
         self.shared.control_raw(Operation::Identify, &body, self.shared.default_deadline())?;
-        match self.shared.lock().notices.send_failures.take() {
-            None => Ok(()),
-            Some((count, mut error)) => {
-                error.failure.message =
-                    format!("{count} messages were not delivered: {}", error.failure.message);
-                Err(error)
-            }
-        }
+        self.shared.lock().notices.take_failures()
     }
 
     /// What happens to the connection and to handles, as it comes. At most 1024 wait to be fetched;

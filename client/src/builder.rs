@@ -138,9 +138,6 @@ impl BoardBuilder {
     }
 
     #[cfg(feature = "tokio")]
-    pub(crate) fn into_config(self) -> Config {
-        self.config
-    }
 
     /// Greets over a connected stream: for tests, and for children that inherited one. It cannot
     /// be made anew, so that it does not reconnect.

@@ -179,13 +179,9 @@ impl<'a> CallBuilder<'a> {
         Req: serde::Serialize + ?Sized,
         Rep: serde::de::DeserializeOwned,
     {
-        let payload = codec::to_vec(request).map_err(|error| {
-            CallError::new(Outcome::Invalid, format!("the request cannot be encoded: {error}"))
-        })?;
+        let payload = codec::to_vec(request).map_err(codec::not_encoded)?;
         let reply = CallBuilder { payload: &payload, ..self }.call()?;
-        codec::from_slice(&reply).map_err(|error| {
-            CallError::new(Outcome::Failed, format!("the reply is not what was expected: {error}"))
-        })
+        codec::from_slice(&reply).map_err(codec::not_expected)
     }
 
     /// Calls, and does not wait: see [`Pending`]. (Where the name is used for the first time, waits

@@ -2,6 +2,9 @@
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use switchboard_protocol::Outcome;
+
+use crate::CallError;
 
 pub(crate) fn to_vec<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, postcard::Error> {
     postcard::to_allocvec(value)
@@ -12,4 +15,12 @@ pub(crate) fn from_slice<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, postcar
         (value, []) => Ok(value),
         _ => Err(postcard::Error::DeserializeBadEncoding),
     }
+}
+
+pub(crate) fn not_encoded(error: postcard::Error) -> CallError {
+    CallError::new(Outcome::Invalid, format!("the request cannot be encoded: {error}"))
+}
+
+pub(crate) fn not_expected(error: postcard::Error) -> CallError {
+    CallError::new(Outcome::Failed, format!("the reply is not what was expected: {error}"))
 }

@@ -45,6 +45,8 @@ mod server;
 mod service;
 pub mod session;
 mod stream;
+#[cfg(feature = "tokio")]
+pub mod tokio;
 
 pub use batch::Batch;
 pub use board::{Board, Notices};

@@ -189,13 +189,7 @@ impl Request {
         }
         let deadline = Context::inherit_deadline(Some(self.context()), self.board.default_deadline());
         let info: PeerInfo = self.board.control(Operation::Identify, &OnPeer { peer }, deadline)?;
-        let info = Arc::new(info);
-        let mut state = self.board.lock();
-        if state.identities.len() >= IDENTITIES_MAX {
-            state.identities.clear();
-        }
-        state.identities.insert(peer, Arc::clone(&info));
-        Ok(info)
+        Ok(self.board.lock().remember(info))
     }
 
     /// A handle on a name by the *caller's* right, not ours: for acting on a name that the caller
@@ -206,12 +200,7 @@ impl Request {
     /// `Denied` where the caller may not.
     pub fn open_as(&self, name: &str, rights: Rights) -> Result<Handle, CallError> {
         let deadline = Context::inherit_deadline(Some(self.context()), self.board.default_deadline());
-        let body = Open {
-            name: name.to_owned(),
-            kind: ObjectKind::Service as u8,
-            rights: rights.0,
-            on_behalf_of: self.delivery.header.call,
-        };
+        let body = self.open_as_body(name, rights);
         let mut state = self.board.ensure_up(self.board.lock(), deadline)?;
         if state.link.connection != self.delivery.connection {
             return Err(CallError::not_connected("the request is of a connection that is lost"));
@@ -224,6 +213,44 @@ impl Request {
         Ok(self.board().opened_handle(&opened, reply.connection))
     }
 
+    pub(crate) fn open_as_body(&self, name: &str, rights: Rights) -> Open {
+        Open {
+            name: name.to_owned(),
+            kind: ObjectKind::Service as u8,
+            rights: rights.0,
+            on_behalf_of: self.delivery.header.call,
+        }
+    }
+
+    #[cfg(feature = "tokio")]
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.board
+    }
+
+    #[cfg(feature = "tokio")]
+    pub(crate) fn request_id(&self) -> Option<RequestId> {
+        self.delivery.request
+    }
+
+    /// Leaves the answering to someone else.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn take_duty(&mut self) -> Duty {
+        self.is_settled = true;
+        Duty {
+            board: Arc::clone(&self.board),
+            connection: self.delivery.connection,
+            owed: self.owed(),
+            is_settled: false,
+        }
+    }
+
+    fn owed(&self) -> Owed {
+        match self.delivery.request {
+            Some(request) => Owed::Answer(request),
+            None => Owed::Room { handle: self.delivery.header.handle, bytes: self.delivery.bytes() },
+        }
+    }
+
     /// Whether the caller has its outcome already (it gave up, its deadline passed, it is gone): what
     /// is done for it now is done for nobody. It must still be answered, or dropped. Reads what is
     /// there; never waits.
@@ -233,12 +260,9 @@ impl Request {
 
     /// What the caller was told, if [`Request::is_cancelled`].
     pub fn cancelled(&self) -> Option<Outcome> {
-        let request = self.delivery.request?;
+        self.delivery.request?;
         let mut state = self.board.peek(self.board.lock());
-        let cancelled = match self.is_of(&state) {
-            true => state.session.is_cancelled(request),
-            false => Some(Outcome::PeerDied),
-        };
+        let cancelled = self.cancelled_now(&mut state);
         self.board.write_and_release(state);
         cancelled
     }
@@ -251,13 +275,15 @@ impl Request {
             Until::At(after(timeout)),
             Awaits::Request(request),
             |_, _| {},
-            |state| match self.is_of(state) {
-                true => state.session.is_cancelled(request),
-                false => Some(Outcome::PeerDied),
-            },
+            |state| self.cancelled_now(state),
         );
         self.board.release(state);
         outcome
+    }
+
+    pub(crate) fn cancelled_now(&self, state: &mut crate::driver::State) -> Option<Outcome> {
+        let request = self.delivery.request?;
+        if self.is_of(state) { state.session.is_cancelled(request) } else { Some(Outcome::PeerDied) }
     }
 
     fn is_of(&self, state: &crate::driver::State) -> bool {
@@ -284,27 +310,11 @@ impl Request {
 
     fn item(&self, item: &Response, waits: bool) -> Result<(), ItemError> {
         let request = self.delivery.request.filter(|_| self.is_streamed()).ok_or(ItemError::NotStreamed)?;
-        let (entries, connection) = Pass::entries(&item.passes);
         let mut state = self.board.lock();
         if !waits {
             state = self.board.peek(state);
         }
-        let send = |state: &mut crate::driver::State| {
-            if !self.is_of(state) {
-                return Err(ItemError::Over(Outcome::PeerDied));
-            }
-            if state.check_handles(&entries, connection).is_err() {
-                return Err(ItemError::Refused(Refused::UnknownHandle));
-            }
-            state.session.item(request, &item.payload, &entries).map_err(|refused| match refused {
-                Refused::NoRoom => ItemError::NoRoom,
-                Refused::NotOpen | Refused::Over => {
-                    ItemError::Over(state.session.is_cancelled(request).unwrap_or(Outcome::PeerDied))
-                }
-                refused => ItemError::Refused(refused),
-            })
-        };
-        let mut sent = send(&mut state);
+        let mut sent = self.item_now(&mut state, item);
         if waits && sent == Err(ItemError::NoRoom) {
             let result;
             (state, result) = self.board.wait(
@@ -312,7 +322,7 @@ impl Request {
                 Until::Forever,
                 Awaits::Request(request),
                 |_, _| {},
-                |state| match send(state) {
+                |state| match self.item_now(state, item) {
                     Err(ItemError::NoRoom) => None,
                     result => Some(result),
                 },
@@ -326,6 +336,28 @@ impl Request {
                 Err(error)
             }
         }
+    }
+
+    pub(crate) fn item_now(
+        &self,
+        state: &mut crate::driver::State,
+        item: &Response,
+    ) -> Result<(), ItemError> {
+        let request = self.delivery.request.filter(|_| self.is_streamed()).ok_or(ItemError::NotStreamed)?;
+        if !self.is_of(state) {
+            return Err(ItemError::Over(Outcome::PeerDied));
+        }
+        let (entries, connection) = Pass::entries(&item.passes);
+        if state.check_handles(&entries, connection).is_err() {
+            return Err(ItemError::Refused(Refused::UnknownHandle));
+        }
+        state.session.item(request, &item.payload, &entries).map_err(|refused| match refused {
+            Refused::NoRoom => ItemError::NoRoom,
+            Refused::NotOpen | Refused::Over => {
+                ItemError::Over(state.session.is_cancelled(request).unwrap_or(Outcome::PeerDied))
+            }
+            refused => ItemError::Refused(refused),
+        })
     }
 
     /// Answers. Of a one-way message, or of one whose caller is gone, nothing comes.
@@ -350,13 +382,7 @@ impl Request {
             return;
         }
         let mut state = self.board.lock();
-        if state.link.connection != self.delivery.connection || !state.link.is_up {
-            return;
-        }
-        match self.delivery.request {
-            None => state.session.consumed(self.delivery.header.handle, self.delivery.bytes()),
-            Some(request) => state.answer(request, result),
-        }
+        state.settle(self.delivery.connection, self.owed(), result);
         if writes {
             self.board.write_and_release(state);
         }
@@ -374,7 +400,74 @@ impl Request {
     }
 }
 
+/// What is to be done for a request.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Owed {
+    Answer(RequestId),
+    /// Of a one-way message: the room that it took.
+    Room {
+        handle: u64,
+        bytes: u64,
+    },
+}
+
+/// The answering of a request that someone else handles. Dropped, it answers `Abandoned`.
+#[cfg(feature = "tokio")]
+#[derive(Debug)]
+pub(crate) struct Duty {
+    board: Arc<Shared>,
+    connection: u64,
+    owed: Owed,
+    is_settled: bool,
+}
+
+#[cfg(feature = "tokio")]
+impl Duty {
+    pub(crate) fn settle(&mut self, result: Result<Response, Fault>) {
+        if !std::mem::replace(&mut self.is_settled, true) {
+            let mut state = self.board.lock();
+            state.settle(self.connection, self.owed, result);
+            self.board.write_and_release(state);
+        }
+    }
+}
+
+#[cfg(feature = "tokio")]
+impl Drop for Duty {
+    fn drop(&mut self) {
+        if !self.is_settled {
+            self.settle(Err(abandoned()));
+        }
+    }
+}
+
+fn abandoned() -> Fault {
+    Fault::new(Outcome::Abandoned, switchboard_protocol::Failure::new("the service dropped the request"))
+}
+
 impl crate::driver::State {
+    /// Ends a request, if it came by this connection.
+    #[inline]
+    fn settle(&mut self, connection: u64, owed: Owed, result: Result<Response, Fault>) {
+        if connection != self.link.connection || !self.link.is_up {
+            return;
+        }
+        match owed {
+            Owed::Room { handle, bytes } => self.session.consumed(handle, bytes),
+            Owed::Answer(request) => self.answer(request, result),
+        }
+    }
+
+    /// Keeps who somebody is.
+    pub(crate) fn remember(&mut self, info: PeerInfo) -> Arc<PeerInfo> {
+        let info = Arc::new(info);
+        if self.identities.len() >= IDENTITIES_MAX {
+            self.identities.clear();
+        }
+        self.identities.insert(info.peer, Arc::clone(&info));
+        info
+    }
+
     #[inline]
     fn answer(&mut self, request: RequestId, result: Result<Response, Fault>) {
         match result {
@@ -404,8 +497,7 @@ impl Drop for Request {
     #[inline]
     fn drop(&mut self) {
         if !self.is_settled {
-            let failure = switchboard_protocol::Failure::new("the service dropped the request");
-            self.settle(Err(Fault::new(Outcome::Abandoned, failure)), true);
+            self.settle(Err(abandoned()), true);
         }
     }
 }

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use switchboard_protocol::Outcome;
-use switchboard_protocol::control::{self, Served, serve_flags};
+use switchboard_protocol::control::{self, serve_flags};
 
-use crate::driver::{Owner, ServerState, decode_reply};
+use crate::driver::{Owner, ServerState, Shared, State, TicketId};
 use crate::server::{ServerCore, Work};
 use crate::{Board, CallError, Fault, Request, Response, Server};
 
@@ -185,39 +185,41 @@ impl ServeBuilder {
         let shared = &self.board.shared;
         let deadline = shared.default_deadline();
         let mut state = shared.ensure_up(shared.lock(), deadline)?;
+        let asked = self.ask(shared, &mut state, deadline);
+        let (core, ticket) = match asked {
+            Ok(asked) => asked,
+            Err(error) => {
+                shared.release(state);
+                return Err(error);
+            }
+        };
+        let (mut state, end) = shared.finish(state, ticket, deadline);
+        let begun = end.and_then(|reply| core.begun(&mut state, &reply));
+        shared.release(state);
+        // Dropping `core` takes the lock.
+        begun.map(|()| Arc::new(core))
+    }
+
+    /// Asks the broker. Dropping what comes back gives the name up again.
+    pub(crate) fn ask(
+        &self,
+        shared: &Arc<Shared>,
+        state: &mut State,
+        deadline: u64,
+    ) -> Result<(ServerCore, TicketId), CallError> {
         let body = self.body();
         if body.about.len() > ABOUT_BYTES_MAX {
-            let message = format!(
-                "the text about the service has {} bytes; at most 4096 are allowed",
-                body.about.len()
-            );
+            let bytes = body.about.len();
+            let message = format!("the text about the service has {bytes} bytes; at most 4096 are allowed");
             return Err(CallError::new(Outcome::Invalid, message));
         }
-        let serving = state.add_server(ServerState::new(body.clone()));
+        state.servings += 1;
+        let serving = state.servings;
         let ticket = state.tickets.insert(Owner::Nobody);
         let opened = state.session.serve(ticket.0, serving, &body, deadline);
-        let result = match state.opened_call(ticket, opened) {
-            Err(error) => Err(error),
-            Ok(ticket) => {
-                let end;
-                (state, end) = shared.finish(state, ticket, deadline);
-                end.and_then(|reply| decode_reply::<Served>(control::Operation::Serve, &reply))
-            }
-        };
-        let result = match result {
-            Ok(served) => {
-                if let Some(server) = state.server(serving) {
-                    server.served(&served);
-                }
-                Ok(Arc::new(ServerCore::new(shared, serving)))
-            }
-            Err(error) => {
-                state.servers.remove(&serving);
-                Err(error)
-            }
-        };
-        shared.release(state);
-        result
+        let ticket = state.opened_call(ticket, opened)?;
+        state.servers.insert(serving, ServerState::new(body));
+        Ok((ServerCore::new(shared, serving), ticket))
     }
 
     #[cfg(feature = "tokio")]
@@ -227,11 +229,3 @@ impl ServeBuilder {
 }
 
 const ABOUT_BYTES_MAX: usize = 4096;
-
-impl crate::driver::State {
-    pub(crate) fn add_server(&mut self, server: ServerState) -> u64 {
-        self.servings += 1;
-        self.servers.insert(self.servings, server);
-        self.servings
-    }
-}

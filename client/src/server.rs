@@ -8,9 +8,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use switchboard_protocol::control::{Operation, Served};
 use switchboard_protocol::{Epoch, Rights, Verb};
 
-use crate::driver::{Awaits, Owner, Shared, State, Until, after};
+use crate::driver::{
+    Awaits, Owner, RawReply, ServerState, Shared, State, TicketId, Until, after, decode_reply,
+};
 use crate::{Board, CallError, Fault, Handle, Request, Response};
 
 /// A name that is being served by threads of its own; made by [`crate::ServeBuilder::start`]. Dropping
@@ -48,7 +51,7 @@ pub(crate) struct Turn {
 const TURN_MAX: Duration = Duration::from_micros(20);
 
 /// How long room for one-way messages is kept back by a server that has nothing to do.
-const SETTLE_UP: Duration = Duration::from_millis(5);
+pub(crate) const SETTLE_UP: Duration = Duration::from_millis(5);
 
 impl Work {
     pub(crate) fn returns<R: Into<Response>>(
@@ -168,20 +171,33 @@ impl ServerCore {
         }
     }
 
-    pub(crate) fn stop(&self) {
-        let deadline = self.board.default_deadline();
-        let mut state = self.board.lock();
-        let Some(handle) = state.server(self.serving).map(|server| server.handle) else { return };
+    /// The broker has agreed.
+    pub(crate) fn begun(&self, state: &mut State, reply: &RawReply) -> Result<(), CallError> {
+        let served: Served = decode_reply(Operation::Serve, reply)?;
+        if reply.connection == state.link.connection
+            && let Some(server) = state.server(self.serving)
+        {
+            server.served(&served);
+        }
+        Ok(())
+    }
+
+    /// The serving ends here at once; the broker's consent is to be waited for.
+    pub(crate) fn begin_stop(&self, state: &mut State, deadline: u64) -> Option<TicketId> {
+        let handle = state.server(self.serving).map(|server| std::mem::take(&mut server.handle))?;
         state.end_server(self.serving, Ok(()));
         if handle == 0 || !state.link.is_up {
-            return self.board.release(state);
+            return None;
         }
         let ticket = state.tickets.insert(Owner::Nobody);
         let opened = state.session.close(ticket.0, handle, deadline);
-        if let Some(server) = state.server(self.serving) {
-            server.handle = 0;
-        }
-        if let Ok(ticket) = state.opened_call(ticket, opened) {
+        state.opened_call(ticket, opened).ok()
+    }
+
+    fn stop(&self) {
+        let deadline = self.board.default_deadline();
+        let mut state = self.board.lock();
+        if let Some(ticket) = self.begin_stop(&mut state, deadline) {
             // How it ends is no matter: the name is given up, or the connection is.
             (state, _) = self.board.finish(state, ticket, deadline);
         }
@@ -189,17 +205,47 @@ impl ServerCore {
     }
 
     /// Waits until it ends, and says how.
-    pub(crate) fn wait(&self) -> Result<(), CallError> {
+    fn wait(&self) -> Result<(), CallError> {
         let serving = self.serving;
         let (state, end) = self.board.wait(
             self.board.lock(),
             Until::Forever,
             Awaits::ServerEnd(serving),
             |_, _| {},
-            |state| state.server(serving).map_or(Some(Ok(())), |server| server.end.clone()),
+            |state| Self::ended(state, serving),
         );
         self.board.release(state);
         end.unwrap_or(Ok(()))
+    }
+
+    /// How it ended, if it has.
+    pub(crate) fn ended(state: &mut State, serving: u64) -> Option<Result<(), CallError>> {
+        state.server(serving).map_or(Some(Ok(())), |server| server.end.clone())
+    }
+
+    pub(crate) fn epoch(&self) -> Option<Epoch> {
+        let epoch = self.with(|server| server.epoch)?;
+        (epoch != 0).then_some(Epoch(epoch))
+    }
+
+    pub(crate) fn standby(&self) -> Option<u64> {
+        self.with(|server| server.standby).filter(|&place| place != 0)
+    }
+
+    pub(crate) fn reference(&self) -> Option<Handle> {
+        let mut state = self.board.lock();
+        let connection = state.link.connection;
+        let server = state.server(self.serving)?;
+        // It is given out once; its clones are made from that.
+        let reference = std::mem::take(&mut server.reference);
+        drop(state);
+        let rights = Rights(Verb::Call as u32) | Rights(Verb::Delegate as u32);
+        (reference != 0).then(|| Handle::held(&self.board, reference, rights, connection))
+    }
+
+    fn with<T>(&self, read: impl FnOnce(&ServerState) -> T) -> Option<T> {
+        let mut state = self.board.lock();
+        state.server(self.serving).filter(|server| server.end.is_none()).map(|server| read(server))
     }
 }
 
@@ -264,8 +310,7 @@ impl Server {
 
     /// The epoch of this ownership (SPEC 3.5); `None` while it stands by.
     pub fn epoch(&self) -> Option<Epoch> {
-        let epoch = self.with(|server| server.epoch)?;
-        (epoch != 0).then_some(Epoch(epoch))
+        self.core.epoch()
     }
 
     /// Whether it owns the name now (as far as is known here).
@@ -275,30 +320,18 @@ impl Server {
 
     /// Its place in line, from 1; `None` for an owner.
     pub fn standby(&self) -> Option<u64> {
-        self.with(|server| server.standby).filter(|&place| place != 0)
+        self.core.standby()
     }
 
     /// The handle on a private service ([`Board::private`]), with the rights `call` and `delegate`, to
-    /// be passed on. `None` for a name. Good on this connection only.
+    /// be passed on. It is given out once (clone it); `None` for a name. Good on one connection only.
     pub fn reference(&self) -> Option<Handle> {
-        let mut state = self.core.board.lock();
-        let connection = state.link.connection;
-        let server = state.server(self.core.serving)?;
-        // It is given out once; its clones are made from that.
-        let reference = std::mem::take(&mut server.reference);
-        drop(state);
-        let rights = Rights(Verb::Call as u32) | Rights(Verb::Delegate as u32);
-        (reference != 0).then(|| Handle::held(&self.core.board, reference, rights, connection))
+        self.core.reference()
     }
 
     /// The board that it serves on.
     pub fn board(&self) -> Board {
         Board { shared: Arc::clone(&self.core.board) }
-    }
-
-    fn with<T>(&self, read: impl FnOnce(&crate::driver::ServerState) -> T) -> Option<T> {
-        let mut state = self.core.board.lock();
-        state.server(self.core.serving).filter(|server| server.end.is_none()).map(|server| read(server))
     }
 }
 

@@ -25,15 +25,23 @@ mod wait;
 mod waiter;
 mod write;
 
-pub(crate) use call::{CallParams, after, decode_reply};
+#[cfg(feature = "tokio")]
+pub(crate) use call::open_body;
+pub(crate) use call::{CallParams, after, decode_reply, gone};
 pub use config::Reconnect;
 pub(crate) use config::{Config, NoticeCallback};
 pub use connect::ConnectError;
 pub(crate) use connect::{establish, greet};
 pub use notice::Notice;
+#[cfg(feature = "tokio")]
+pub(crate) use send::no_room_in_time;
 pub(crate) use serving::{Delivery, ServerState};
+#[cfg(feature = "tokio")]
+pub(crate) use state::Guard;
 pub(crate) use state::{Shared, State};
 pub(crate) use target::Target;
+#[cfg(feature = "tokio")]
+pub(crate) use target::{Known, What};
 pub(crate) use ticket::{End, Owner, RawReply, TicketId};
 pub(crate) use wait::{Awaits, Until};
 pub(crate) use waiter::Waiter;

@@ -65,7 +65,7 @@ pub(crate) struct Notices {
     waiting: VecDeque<Notice>,
     lost: u64,
     /// Undelivered one-way messages since the last flush: how many, and why the last one.
-    pub(crate) send_failures: Option<(u64, CallError)>,
+    send_failures: Option<(u64, CallError)>,
 }
 
 const NOTICES_MAX: usize = 1024;
@@ -81,6 +81,13 @@ impl Notices {
             self.lost += 1;
         }
         self.waiting.push_back(notice);
+    }
+
+    /// What [`crate::Board::flush`] tells.
+    pub(crate) fn take_failures(&mut self) -> Result<(), CallError> {
+        let Some((count, mut error)) = self.send_failures.take() else { return Ok(()) };
+        error.failure.message = format!("{count} messages were not delivered: {}", error.failure.message);
+        Err(error)
     }
 
     pub(crate) fn pop(&mut self) -> Option<Notice> {

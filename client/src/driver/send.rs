@@ -145,6 +145,41 @@ impl Shared {
     }
 }
 
+#[cfg(feature = "tokio")]
+impl State {
+    /// Sends one message if it can be done now, or fails for good; `None` to be tried again when there
+    /// is room.
+    pub(crate) fn try_send(
+        &mut self,
+        target: &Target,
+        params: &CallParams<'_>,
+        tag: u64,
+        payload: &[u8],
+    ) -> Option<Result<(), CallError>> {
+        if let Err(error) = self.check_handles(params.handles, params.handles_connection) {
+            return Some(Err(error));
+        }
+        let super::target::Known::Handle(handle) = target.known(&self.link) else {
+            return Some(Err(CallError::not_connected(&self.link.why)));
+        };
+        let spec = SendSpec {
+            handle,
+            method: params.method.clone(),
+            deadline: params.deadline,
+            priority: params.priority,
+            parent: self.parent(params.parent),
+            epoch: params.epoch,
+            tag,
+            handles: params.handles,
+            payload,
+        };
+        match self.session.send(&spec) {
+            Err(Refused::NoRoom) => None,
+            sent => Some(sent.map_err(|refused| refused_to_send(refused, self))),
+        }
+    }
+}
+
 impl State {
     pub(crate) fn check_handles(&self, handles: &[HandleEntry], connection: u64) -> Result<(), CallError> {
         if handles.is_empty() || connection == self.link.connection {
@@ -159,7 +194,7 @@ fn until(deadline: u64) -> Until {
     if deadline == 0 { Until::Forever } else { Until::At(deadline) }
 }
 
-fn no_room_in_time() -> CallError {
+pub(crate) fn no_room_in_time() -> CallError {
     CallError::new(
         Outcome::DeadlineExceeded,
         "the deadline passed while the message waited for room to be sent",
