@@ -10,6 +10,9 @@ use std::time::{Duration, Instant};
 
 use switchboard::Board;
 
+/// One of the measurements.
+type Measure = fn(&Board) -> Result<(), Failed>;
+
 type Failed = Box<dyn std::error::Error>;
 
 fn main() -> Result<(), Failed> {
@@ -19,11 +22,11 @@ fn main() -> Result<(), Failed> {
     let board = Board::connect()?;
     let mut server = Command::new(std::env::current_exe()?).arg("serve").stdin(Stdio::piped()).spawn()?;
     board.wait_for("example.rates", Some(Duration::from_secs(5)))?;
-    let all: [(&str, fn(&Board) -> Result<(), Failed>); 4] =
+    let all: [(&str, Measure); 4] =
         [("calls", calls), ("pipelined", pipelined), ("one-way", one_way), ("large", large)];
     let only = std::env::args().nth(1);
-    let wanted = all.iter().filter(|(name, _)| only.as_deref().is_none_or(|only| only == *name));
-    let measured = wanted.map(|(_, measure)| measure(&board)).collect::<Result<(), Failed>>();
+    let mut wanted = all.iter().filter(|(name, _)| only.as_deref().is_none_or(|only| only == *name));
+    let measured = wanted.try_for_each(|(_, measure)| measure(&board));
     server.kill()?;
     server.wait()?;
     measured

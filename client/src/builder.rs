@@ -137,8 +137,6 @@ impl BoardBuilder {
         Ok(Board { shared: Shared::new(self.config, established) })
     }
 
-    #[cfg(feature = "tokio")]
-
     /// Greets over a connected stream: for tests, and for children that inherited one. It cannot
     /// be made anew, so that it does not reconnect.
     #[doc(hidden)]

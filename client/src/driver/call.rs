@@ -143,7 +143,7 @@ impl Shared {
 
     /// The deadline of an operation that names none.
     pub(crate) fn default_deadline(&self) -> u64 {
-        self.config.timeout.map_or(0, |timeout| after(timeout))
+        self.config.timeout.map_or(0, after)
     }
 }
 

@@ -72,7 +72,7 @@ impl State {
                 }
             }
             Event::SendFailed { count, tag, error, .. } => {
-                self.tell(Notice::SendFailed { count, tag, error })
+                self.tell(Notice::SendFailed { count, tag, error });
             }
             Event::ShuttingDown => self.tell(Notice::ShuttingDown),
             // A second handshake is a violation, and a goodbye ends the loop above.

@@ -25,9 +25,9 @@ mod wait;
 mod waiter;
 mod write;
 
+pub(crate) use call::{CallParams, after, decode_reply};
 #[cfg(feature = "tokio")]
-pub(crate) use call::open_body;
-pub(crate) use call::{CallParams, after, decode_reply, gone};
+pub(crate) use call::{gone, open_body};
 pub use config::Reconnect;
 pub(crate) use config::{Config, NoticeCallback};
 pub use connect::ConnectError;

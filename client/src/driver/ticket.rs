@@ -58,6 +58,7 @@ pub(crate) enum Owner {
     /// A thread that follows.
     Thread(Arc<Waiter>),
     /// A task.
+    #[cfg_attr(not(feature = "tokio"), expect(dead_code, reason = "only the tokio driver has tasks"))]
     Task(Waker),
     /// The ends of many calls go into one place.
     Mailbox { slot: u32, tag: u64 },

@@ -41,7 +41,7 @@ use std::future::Future;
 
 use crate::Context;
 
-/// [`tokio::spawn`](::tokio::spawn), in the context of the present task: calls made there inherit.
+/// [`::tokio::spawn`], in the context of the present task: calls made there inherit.
 ///
 /// # Panics
 ///
