@@ -1,13 +1,16 @@
 //! The process that receives what a bench sends: it answers calls with what they carried, and counts
 //! one-way messages. It checks every byte of either.
 
-use std::cell::RefCell;
-use std::time::Duration;
+use std::io::{self, IoSlice};
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use serde::{Deserialize, Serialize};
-use switchboard::{Fault, Method, Request, Response};
-use switchboard_transport::clock;
+use switchboard::Outcome;
+use switchboard::session::{Event, Inbox, Session};
+use switchboard_protocol::control::{self, serve_flags};
+use switchboard_protocol::padded;
+use switchboard_transport::{Fds, Interest, Stream, clock, connect};
 
 use super::pattern;
 use crate::children::READY;
@@ -57,37 +60,156 @@ struct Sink {
     next_time: u64,
 }
 
-thread_local! {
-    /// One worker, one thread: no lock for every message.
-    static SINK: RefCell<Sink> = RefCell::default();
-}
-
 impl BenchServer {
     pub(crate) fn run(self, context: &Context) -> Result<(), Failure> {
-        let board = context.builder().spin(self.spin).connect().map_err(Failure::ended)?;
-        let serve = board.serve(&self.name).do_not_queue().window(self.window, 1 << 20);
-        let server = serve.start(handle)?;
-        let mut output = context.output();
-        output.line(READY)?;
-        output.finish()?;
-        Ok(server.wait()?)
+        let link = Link::connect(context, &self.name, self.window, self.spin)?;
+        link.serve(|| {
+            let mut output = context.output();
+            output.line(READY)?;
+            output.finish()
+        })
     }
 }
 
-fn handle(request: &mut Request) -> Result<Response, Fault> {
-    if request.is_one_way() {
-        SINK.with_borrow_mut(|sink| sink.take(request.payload()));
-        return Ok(Response::new(()));
+/// A connection driven by hand, over the session that the library itself drives: what is measured is the
+/// broker, and one thread that reads, checks and answers is the least that a receiver can be.
+struct Link {
+    stream: Stream,
+    session: Session,
+    inbox: Inbox,
+    sink: Sink,
+    /// Of the output, what the socket has taken already.
+    written: usize,
+    spin: Duration,
+}
+
+/// The only call that this connection makes: to serve.
+const SERVE: u64 = 1;
+/// What may come of one-way messages before room is given back.
+const SEND_BYTES: u32 = 1 << 20;
+/// What may stand around a payload: header, extensions, handles.
+const FRAME_BYTES_BESIDE: usize = 8 << 10;
+
+impl Link {
+    fn connect(context: &Context, name: &str, window: u32, spin: Duration) -> Result<Self, Failure> {
+        let stream = connect(&context.socket().path).map_err(Failure::no_broker)?;
+        let mut session = Session::new(clock::monotonic_ns(), "switchboard bench");
+        let serve = control::Serve {
+            name: name.to_owned(),
+            mode: 0,
+            flags: serve_flags::DO_NOT_QUEUE,
+            calls: window,
+            send_bytes: SEND_BYTES,
+            about: "verifies what it is sent (switchboard bench)".to_owned(),
+        };
+        session.serve(SERVE, 0, &serve, 0).map_err(Failure::ended)?;
+        let inbox = Inbox::new();
+        Ok(Self { stream, session, inbox, sink: Sink::default(), written: 0, spin })
     }
-    if request.method() == Method::Number(COUNT) {
-        let expected = request.typed()?;
-        let received = SINK.with_borrow_mut(|sink| sink.report(expected));
-        return Response::typed(&received);
+
+    fn serve(mut self, ready: impl Fn() -> io::Result<()>) -> Result<(), Failure> {
+        loop {
+            self.take_frames(&ready)?;
+            if !self.write().map_err(lost)? {
+                self.stream.wait(Interest::BOTH, None).map_err(lost)?;
+            }
+            self.read()?;
+        }
     }
-    match pattern::check(request.payload()) {
-        Some(_) => Ok(Response::new(request.take_payload())),
-        None => Err(Fault::failed("a message came damaged")),
+
+    /// Handles every whole frame that is there.
+    fn take_frames(&mut self, ready: &impl Fn() -> io::Result<()>) -> Result<(), Failure> {
+        // Of one-way messages: on which handle, and how many bytes.
+        let (mut handle, mut consumed) = (0, 0);
+        // Only the handshake looks at it.
+        let now = clock::monotonic_ns();
+        while let Some(frame) = self.inbox.next_frame().map_err(Failure::ended)? {
+            let event = self.session.handle(now, frame).map_err(Failure::ended)?;
+            match event {
+                Some(Event::Message { frame, .. }) => {
+                    self.sink.take(frame.payload());
+                    handle = frame.header.handle;
+                    consumed += padded(frame.header.len as usize) as u64;
+                }
+                Some(Event::Request { request, frame, .. }) if frame.header.method == COUNT => {
+                    let answer = self.sink.answer(frame.payload());
+                    self.session.answer(request, &answer, &[]);
+                }
+                Some(Event::Request { request, frame, .. }) => {
+                    if pattern::check(frame.payload()).is_some() {
+                        self.session.answer(request, frame.payload(), &[]);
+                    } else {
+                        let failure = switchboard_protocol::Failure::new("a message came damaged");
+                        self.session.answer_otherwise(request, Outcome::Failed, &failure);
+                    }
+                }
+                Some(Event::Welcomed(welcome)) => {
+                    self.inbox.set_frame_bytes_max(welcome.payload_bytes_max as usize + FRAME_BYTES_BESIDE);
+                }
+                Some(Event::Ended { tag: SERVE, end }) => {
+                    end?;
+                    ready()?;
+                }
+                Some(Event::Goodbye(farewell)) => {
+                    return Err(Failure::ended(format_args!("PeerDied: {}", farewell.message)));
+                }
+                Some(_) | None => {}
+            }
+        }
+        if consumed > 0 {
+            self.session.consumed(handle, consumed);
+        }
+        Ok(())
     }
+
+    /// Writes what the socket takes; whether that is everything.
+    fn write(&mut self) -> io::Result<bool> {
+        let output = self.session.output();
+        while self.written < output.len() {
+            match self.stream.send(&[IoSlice::new(&output[self.written..])], &[]) {
+                Ok(count) => self.written += count,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        output.clear();
+        self.written = 0;
+        Ok(true)
+    }
+
+    /// Reads what is there; waits for it if everything is written.
+    fn read(&mut self) -> Result<(), Failure> {
+        let mut fds = Fds::new();
+        let space = self.inbox.space();
+        let spin_end = (!self.spin.is_zero()).then(|| Instant::now() + self.spin);
+        let received = loop {
+            let waits = self.written == 0 && spin_end.is_none_or(|end| Instant::now() >= end);
+            let received = if waits {
+                self.stream.recv_wait(space, &mut fds)
+            } else {
+                self.stream.recv(space, &mut fds)
+            };
+            match received {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    if self.written > 0 {
+                        return Ok(());
+                    }
+                }
+                received => break received.map_err(lost)?,
+            }
+        };
+        if received.bytes == 0 {
+            return Err(Failure::ended("PeerDied: the broker closed the connection"));
+        }
+        self.inbox.filled(received.bytes);
+        Ok(())
+    }
+}
+
+fn lost(error: io::Error) -> Failure {
+    Failure::ended(format_args!("PeerDied: the connection to the broker was lost: {error}"))
 }
 
 impl Sink {
@@ -116,6 +238,12 @@ impl Sink {
                 self.expected.size
             ));
         }
+    }
+
+    /// What came so far, for a payload of [`Expected`].
+    fn answer(&mut self, expected: &[u8]) -> Vec<u8> {
+        let expected = switchboard_protocol::decode(expected).unwrap_or_default();
+        switchboard_protocol::encode(&self.report(expected))
     }
 
     fn report(&mut self, expected: Expected) -> Received {
