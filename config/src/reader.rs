@@ -2,6 +2,7 @@
 //! so that one pass finds every mistake.
 
 use crate::nearest::nearest;
+use crate::schema::TOP;
 use crate::source::{At, Place, Source};
 use crate::units::{DURATION_FORM, SIZE_FORM, parse_duration, parse_size};
 use crate::{Diagnostic, Diagnostics};
@@ -87,7 +88,11 @@ impl<'r> Reader<'r> {
         let word = key.get_ref();
         let help = match nearest(word, known.iter().copied()) {
             Some(nearest) => format!("did you mean `{nearest}`?"),
-            None => format!("known here: {}", known.join(", ")),
+            None => match TOP.into_iter().find(|top| word == top) {
+                // Whatever stands behind a table's header belongs to that table: TOML's classic slip.
+                Some(_) => format!("`{word}` belongs to the top level: move it before the first [table]"),
+                None => format!("known here: {}", known.join(", ")),
+            },
         };
         self.wrong(key.span(), format!("unknown key `{word}` in {table}")).help(help);
     }

@@ -16,7 +16,7 @@ use switchboard_core::{Identity, Rule, Subject};
 use switchboard_protocol::{Pattern, Verb};
 use toml::de::{DeTable, DeValue};
 
-const TOP: [&str; 6] = ["log", "spin", "priority", "limits", "allow", "listen"];
+pub(crate) const TOP: [&str; 6] = ["log", "spin", "priority", "limits", "allow", "listen"];
 const SUBJECTS: [&str; 4] = ["user", "group", "label", "anyone"];
 const LISTEN: [&str; 2] = ["path", "mode"];
 const LOG_LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];

@@ -65,6 +65,15 @@ fn a_slip_is_answered_with_the_nearest_key() {
 }
 
 #[test]
+fn a_key_of_the_top_level_behind_a_table_is_told_where_it_belongs() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("switchboard.toml");
+    fs::write(&path, "[limits]\nspin = \"1us\"\n").expect("written");
+    let text = load(&Location::file(Instance::User, &path)).expect_err("misplaced").to_string();
+    assert!(text.contains("`spin` belongs to the top level"), "{text}");
+}
+
+#[test]
 fn limits_that_contradict_each_other_are_refused() {
     for (text, expected) in [
         (

@@ -196,3 +196,15 @@ fn policy_is_explained_and_configuration_reloaded() {
     assert_eq!(site.run(&["reload"]).ok(), "");
     assert_eq!(site.run(&["reload", "--json"]).ok(), "{\"files\":[]}\n");
 }
+
+#[test]
+fn a_wrong_configuration_is_refused_with_its_diagnostics_and_the_old_one_stays() {
+    let site = Site::configured("[limits.user.default]\nconnections = 20\n");
+    let config = site.folder().join("switchboard.toml");
+    assert_eq!(site.run(&["reload"]).ok(), format!("{}\n", config.display()));
+    fs::write(&config, "[limits]\nnames_maxx = 1\n").expect("written");
+    site.run(&["reload"]).failed(2, &format!("{}:2:1: error: unknown key `names_maxx`", config.display()));
+    let ended = site.run(&["bench", "idle", "--count", "30"]);
+    assert!(ended.stderr.starts_with("Busy: "), "{ended:#?}");
+    ended.failed(1, "limits.user.connections = 20");
+}

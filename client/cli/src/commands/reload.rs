@@ -22,7 +22,7 @@ impl Reload {
         let board = context.connect()?;
         let reloaded = board.reload().map_err(|error| match error.outcome {
             // The diagnostics, as `config check` prints them.
-            Outcome::Failed => Failure::wrong_configuration(error.message()),
+            Outcome::Invalid | Outcome::Failed => Failure::wrong_configuration(error.message()),
             _ => error.into(),
         })?;
         let mut output = context.output();

@@ -31,6 +31,15 @@ impl Site {
         Self { broker: Embedded::start(&Options::default()).expect("a broker"), folder }
     }
 
+    /// With this configuration, in the file `switchboard.toml` of the folder.
+    pub(crate) fn configured(text: &str) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let config = folder.path().join("switchboard.toml");
+        std::fs::write(&config, text).expect("written");
+        let options = Options { config: Some(config), ..Options::default() };
+        Self { broker: Embedded::start(&options).expect("a broker"), folder }
+    }
+
     pub(crate) fn folder(&self) -> &Path {
         self.folder.path()
     }

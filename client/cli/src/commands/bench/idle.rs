@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use serde::Serialize;
 use switchboard_protocol::{
-    Decoder, Goodbye, GoodbyeReason, HELLO_MAGIC, Header, Hello, Kind, VERSION, decode, encode, write_frame,
+    Decoder, Goodbye, GoodbyeReason, HELLO_MAGIC, Header, Hello, Kind, Outcome, VERSION, decode, encode,
+    write_frame,
 };
 use switchboard_transport::{Fds, Interest, Poller, Stream, connect, limits};
 
@@ -119,8 +120,13 @@ fn await_welcome(stream: &Stream) -> Result<(), Failure> {
             Ok(Some((header, tail))) => {
                 let reason = GoodbyeReason::from_wire(header.method);
                 let message = decode::<Goodbye>(tail).map(|goodbye| goodbye.message).unwrap_or_default();
+                let outcome = match reason {
+                    GoodbyeReason::TooManyConnections => Outcome::Busy,
+                    GoodbyeReason::ShuttingDown => Outcome::ShuttingDown,
+                    _ => Outcome::Denied,
+                };
                 return Err(Failure::ended(format_args!(
-                    "Denied: the broker refused a connection ({reason:?}): {message}"
+                    "{outcome}: the broker refused a connection: {message}"
                 )));
             }
             Err(error) => {
