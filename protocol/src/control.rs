@@ -166,6 +166,10 @@ pub struct Served {
     pub epoch: u64,
     /// A handle with the rights `call` and `delegate` on a private service; 0 for a named one.
     pub reference: u64,
+    /// The window of requests in force: what was asked for, or the broker's limit.
+    pub calls: u32,
+    /// The window of one-way sends in force; a quarter of it is what has to be credited (SPEC 5.3).
+    pub send_bytes: u32,
 }
 
 /// Wants a second, weaker handle.

@@ -27,7 +27,7 @@ BODIES = {name: [field.split(":") for field in fields.split()] for name, fields 
     "Open": "name:s kind:b rights:4 on_behalf_of:8", "Opened": "handle:8 rights:4 epoch:8 send_bytes:4",
     "OnHandle": "handle:8", "OnName": "name:s", "OnPattern": "pattern:s", "OnPeer": "peer:8",
     "Narrow": "handle:8 rights:4", "Found": "epoch:8",
-    "Serve": "name:s mode:b flags:4 calls:4 send_bytes:4 about:s", "Served": "handle:8 standby:4 epoch:8 reference:8",
+    "Serve": "name:s mode:b flags:4 calls:4 send_bytes:4 about:s", "Served": "handle:8 standby:4 epoch:8 reference:8 calls:4 send_bytes:4",
     "NameInfo": NAME_INFO, "NameChange": "what:b info:=NameInfo",
     "List": "pattern:s after:s", "Listing": "names:*NameInfo next:s",
     "ServerInfo": "peer:8 uid:4 pid:4 program:s standby:4 outstanding:4 calls:4",
@@ -237,7 +237,7 @@ class Connection:
     def serve(self, name, handler, mode=0, flags=0, calls=16, send_bytes=1 << 16, about=""):
         """Serve a name [5.1]: `handler(request)` gives the reply's payload or raises an `Outcome`; a generator
         streams what it yields and replies with what it returns. What it gives for a one-way message is dropped."""
-        def served(it): self.serving[it.handle] = Record(handler=handler, window=send_bytes, used=0, **vars(it))
+        def served(it): self.serving[it.handle] = Record(handler=handler, window=it.send_bytes, used=0, **vars(it))
         handle = self.control(SERVE, "Serve", "Served", served, name=name, mode=mode, flags=flags, calls=calls,
                               send_bytes=send_bytes, about=about).handle
         return self.serving[handle]

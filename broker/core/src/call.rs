@@ -95,7 +95,7 @@ impl<P: Payload> Broker<P> {
         }
         let object = grip.object;
         self.check_payload(&header)?;
-        self.check_call_slot(from, header.call)?;
+        self.check_call_slot(from, &header)?;
         self.inherit(from, &mut header);
         if header.deadline != 0 && header.deadline <= turn.now.0 {
             return Err((
@@ -172,15 +172,20 @@ impl<P: Payload> Broker<P> {
     }
 
     /// SPEC 4.2, and the quotas of open calls.
-    pub(crate) fn check_call_slot(&self, from: u32, word: u64) -> Result<(), (Outcome, String)> {
+    pub(crate) fn check_call_slot(&self, from: u32, header: &Header) -> Result<(), (Outcome, String)> {
         let peer = self.peer(from);
         let most = self.limits.of_user(peer.identity.uid).calls_open;
-        let slot = word as u32;
+        let slot = header.call as u32;
         if most <= slot || most <= peer.calls.len() {
             let message = format!(
                 "this connection may have {most} calls open (limits.user.calls_open); call slot {slot}"
             );
             return Err((Outcome::Busy, message));
+        }
+        if header.call == 0 && header.flags & flags::STREAM != 0 {
+            let message =
+                "a streamed call needs an id other than 0, which in CREDIT means one-way sends (SPEC 4.2)";
+            return Err((Outcome::Invalid, message.to_string()));
         }
         if peer.call_at(slot).is_some() {
             return Err((Outcome::Invalid, format!("call slot {slot} is in use by an open call (SPEC 4.2)")));

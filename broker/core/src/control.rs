@@ -110,7 +110,7 @@ impl<P: Payload> Broker<P> {
 
     /// Makes an open call of a control operation that is not answered at once.
     fn keep_open(&mut self, turn: &Turn<'_, P>, from: u32, header: &Header) -> Result<u32, Refusal> {
-        self.check_call_slot(from, header.call)?;
+        self.check_call_slot(from, header)?;
         if header.deadline != 0 && header.deadline <= turn.now.0 {
             return Err((
                 Outcome::DeadlineExceeded,

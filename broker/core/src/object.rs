@@ -271,7 +271,8 @@ impl<P: Payload> Broker<P> {
         } else {
             0
         };
-        Ok(control::Served { handle: word, standby, epoch: self.servers[server].epoch.0, reference })
+        let Server { epoch, calls_max: calls, send_bytes_max: send_bytes, .. } = self.servers[server];
+        Ok(control::Served { handle: word, standby, epoch: epoch.0, reference, calls, send_bytes })
     }
 
     /// Makes a server an owner of its object, with an epoch of its own.

@@ -47,8 +47,6 @@ pub(super) enum Note {
     /// Of Serve: a serving handle.
     Served {
         serving: u64,
-        calls: u32,
-        send_bytes: u32,
     },
     /// Of Close: the handle is gone.
     Closed {

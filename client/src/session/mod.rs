@@ -298,7 +298,7 @@ impl Session {
             payload: &payload,
             ..CallSpec::default()
         };
-        let note = Note::Served { serving, calls: body.calls, send_bytes: body.send_bytes };
+        let note = Note::Served { serving };
         self.open_call(tag, &spec, note)
     }
 

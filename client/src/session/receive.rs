@@ -73,9 +73,9 @@ impl Session {
                     self.discard(opened.handle);
                 }
             }
-            Note::Served { serving, calls, send_bytes } => {
+            Note::Served { serving } => {
                 let served: Served = decode(frame.payload()).ok_or(Violation::Body(Kind::Reply))?;
-                self.servings.insert(served.handle, serving, calls, send_bytes);
+                self.servings.insert(served.handle, serving, served.calls, served.send_bytes);
                 if state == State::Forgotten {
                     self.discard(served.reference);
                     self.discard(served.handle);

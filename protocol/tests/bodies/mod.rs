@@ -157,7 +157,7 @@ structs! {
     Narrow { handle rights }
     Found { epoch }
     Serve { name mode flags calls send_bytes about }
-    Served { handle standby epoch reference }
+    Served { handle standby epoch reference calls send_bytes }
     NameInfo { name kind mode epoch owner owners standby uid pid program }
     NameChange { what info }
     List { pattern after }
