@@ -2,7 +2,9 @@
 //! it call `leaf.it`, without saying a word about deadline or priority, in as many ways as there are
 //! to do work in a handler.
 //!
-//!     rig-middle [--as=UID:GID,GROUP…] SOCKET
+//! ```text
+//! rig-middle [--as=UID:GID,GROUP…] SOCKET
+//! ```
 
 use std::error::Error;
 use std::thread;
