@@ -144,10 +144,12 @@ impl Board {
     pub fn close(&self) {
         let mut state = self.shared.lock();
         state.link.is_closed = true;
-        state.session.goodbye();
-        let (mut state, _) = self.shared.write(state);
+        // Before anything is written: the lock is released for that, and the broker may be quick to
+        // close as well.
         let servings: Vec<u64> = state.servers.keys().copied().collect();
         servings.into_iter().for_each(|serving| state.end_server(serving, Ok(())));
+        state.session.goodbye();
+        let (mut state, _) = self.shared.write(state);
         state.lose("it was closed by this program");
         state.wake_all();
         self.shared.release(state);

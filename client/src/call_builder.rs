@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use switchboard_protocol::{Epoch, HandleEntry, Outcome};
+use switchboard_protocol::{Epoch, HandleEntry};
 
 use crate::codec;
 use crate::driver::{CallParams, after};
@@ -113,7 +113,7 @@ impl<'a> CallBuilder<'a> {
     }
 
     /// The service does the same work again without harm: [`CallBuilder::call`] makes the call once
-    /// more should it end with `PeerDied`.
+    /// more should it end with `PeerDied`, or the broker go down and come back.
     pub fn idempotent(mut self) -> Self {
         self.idempotent = true;
         self
@@ -161,7 +161,7 @@ impl<'a> CallBuilder<'a> {
         let params = self.params(false, &entries, connection);
         let shared = &self.service.target.board;
         let end = match shared.call(&self.service.target, &params, self.payload) {
-            Err(error) if self.idempotent && error.outcome == Outcome::PeerDied => {
+            Err(error) if self.idempotent && shared.is_worth_again(&error) => {
                 shared.call(&self.service.target, &params, self.payload)
             }
             end => end,

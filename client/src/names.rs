@@ -4,10 +4,10 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::time::Duration;
 
+use switchboard_protocol::Epoch;
 use switchboard_protocol::control::{
     Description, Found, List, Listing, NameChange, NameInfo, OnName, OnPattern, Operation,
 };
-use switchboard_protocol::{Epoch, Outcome};
 
 use crate::control_stream::ControlStream;
 use crate::driver::after;
@@ -142,8 +142,8 @@ impl Watch {
             Ok(change) => return Some(Some(Ok(change.into()))),
             Err(error) => error,
         };
-        if lost.outcome == Outcome::PeerDied
-            && self.board.shared.config.reconnect.enabled
+        if self.board.shared.config.reconnect.enabled
+            && self.board.shared.is_worth_again(&lost)
             && let Ok(stream) = self.again()
         {
             self.stream = stream;
@@ -157,7 +157,7 @@ impl Watch {
     fn again(&self) -> Result<ControlStream, CallError> {
         loop {
             match watch(&self.board, &self.pattern) {
-                Err(error) if error.outcome == Outcome::PeerDied && !self.board.is_closed() => {}
+                Err(error) if !self.board.is_closed() && self.board.shared.is_worth_again(&error) => {}
                 result => return result,
             }
         }

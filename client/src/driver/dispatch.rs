@@ -74,7 +74,10 @@ impl State {
             Event::SendFailed { count, tag, error, .. } => {
                 self.tell(Notice::SendFailed { count, tag, error });
             }
-            Event::ShuttingDown => self.tell(Notice::ShuttingDown),
+            Event::ShuttingDown => {
+                self.link.is_going_down = true;
+                self.tell(Notice::ShuttingDown);
+            }
             // A second handshake is a violation, and a goodbye ends the loop above.
             Event::Welcomed(_) | Event::Goodbye(_) => {}
         }

@@ -34,6 +34,8 @@ pub use connect::ConnectError;
 pub(crate) use connect::{establish, greet};
 pub use notice::Notice;
 #[cfg(feature = "tokio")]
+pub(crate) use restore::GOING_DOWN;
+#[cfg(feature = "tokio")]
 pub(crate) use send::no_room_in_time;
 pub(crate) use serving::{Delivery, ServerState};
 #[cfg(feature = "tokio")]

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
+use switchboard_protocol::Outcome;
 use switchboard_protocol::control::Served;
 use switchboard_transport::clock;
 
 use super::connect::{ConnectError, Established, establish};
 use super::notice::Notice;
-use super::state::{Guard, Output, Shared, State, next_connection};
+use super::state::{Guard, Link, Output, Shared, State, next_connection};
 use super::ticket::{End, Owner};
 use super::wait::{Awaits, Until};
 use crate::CallError;
@@ -61,6 +62,38 @@ impl Shared {
             _ => Err(CallError::not_connected(&state.link.why)),
         }
     }
+
+    /// Whether what ended so may be done again on a new connection. A broker that goes down says so
+    /// first: then this waits until it is gone, so that it is not asked again.
+    pub(crate) fn is_worth_again(&self, error: &CallError) -> bool {
+        match error.outcome {
+            Outcome::PeerDied => true,
+            Outcome::ShuttingDown if self.config.reconnect.enabled => {
+                let state = self.lock();
+                let until = Until::At(super::call::after(GOING_DOWN));
+                let (state, _) = self.wait(
+                    state,
+                    until,
+                    Awaits::Nothing,
+                    |_, _| {},
+                    |state| state.link.is_gone().then_some(()),
+                );
+                self.release(state);
+                true
+            }
+            _ => false,
+        }
+    }
+}
+
+/// How long a broker that goes down is waited for to be gone.
+pub(crate) const GOING_DOWN: Duration = Duration::from_secs(5);
+
+impl Link {
+    /// Whether the broker that said it goes down is gone.
+    pub(crate) fn is_gone(&self) -> bool {
+        !self.is_up || !self.is_going_down
+    }
 }
 
 impl State {
@@ -90,6 +123,7 @@ impl State {
                 self.link.stream = stream;
                 self.link.connection = next_connection();
                 self.link.is_up = true;
+                self.link.is_going_down = false;
                 self.link.attempts = 0;
                 self.link.ticks = false;
                 self.output = Output::default();

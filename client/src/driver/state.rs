@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::Waker;
 
+use switchboard_protocol::Outcome;
 use switchboard_protocol::control::PeerInfo;
 use switchboard_transport::Stream;
 
@@ -63,6 +64,8 @@ pub(crate) struct Link {
     pub(crate) is_up: bool,
     /// Why it is not.
     pub(crate) why: String,
+    /// The broker has said that it goes down.
+    pub(crate) is_going_down: bool,
     /// A lost one is made anew.
     pub(crate) reconnects: bool,
     /// The program wants no more of it.
@@ -100,6 +103,7 @@ impl Shared {
                 stream,
                 connection: next_connection(),
                 is_up: true,
+                is_going_down: false,
                 why: String::new(),
                 reconnects: config.reconnect.enabled,
                 is_closed: false,
@@ -176,6 +180,9 @@ impl State {
     pub(crate) fn end_ticket(&mut self, tag: u64, end: End) {
         let Some(ticket) = self.tickets.get(TicketId(tag)) else { return };
         ticket.call = None;
+        if matches!(&end, Err(error) if error.outcome == Outcome::ShuttingDown) {
+            self.link.is_going_down = true;
+        }
         match std::mem::replace(&mut ticket.owner, Owner::Nobody) {
             Owner::Nobody => ticket.end = Some(end),
             Owner::Thread(waiter) => {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use switchboard_protocol::control::{
     Description, Found, List, Listing, NameChange, NameInfo, OnName, OnPattern, OnPeer, Operation, Status,
 };
-use switchboard_protocol::{Epoch, Outcome, PeerId, Rights};
+use switchboard_protocol::{Epoch, PeerId, Rights};
 
 use super::runner;
 use super::stream::Items;
@@ -220,8 +220,8 @@ impl Watch {
             }
             Err(end) => end.err().unwrap_or_else(|| CallError::malformed("stream without an end")),
         };
-        if lost.outcome == Outcome::PeerDied
-            && self.board.shared.config.reconnect.enabled
+        if self.board.shared.config.reconnect.enabled
+            && self.board.shared.will_be_worth_again(&lost).await
             && let Some(items) = self.again().await
         {
             self.items = items;
@@ -234,7 +234,9 @@ impl Watch {
     async fn again(&self) -> Option<Items> {
         loop {
             match watch(&self.board, &self.pattern).await {
-                Err(error) if error.outcome == Outcome::PeerDied && !self.board.blocking().is_closed() => {}
+                Err(error)
+                    if !self.board.blocking().is_closed()
+                        && self.board.shared.will_be_worth_again(&error).await => {}
                 result => return result.ok(),
             }
         }

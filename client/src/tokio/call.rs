@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use switchboard_protocol::{Epoch, Outcome};
+use switchboard_protocol::Epoch;
 
 use super::ReplyStream;
 use super::stream::Items;
@@ -159,7 +159,7 @@ impl<'a> CallBuilder<'a> {
                 Err(error) => Err(error),
             };
             match end {
-                Err(error) if error.outcome == Outcome::PeerDied && again => again = false,
+                Err(error) if again && board.will_be_worth_again(&error).await => again = false,
                 end => return Ok(Reply::of(board, end?)),
             }
         }

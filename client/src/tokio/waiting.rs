@@ -8,13 +8,14 @@ use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use switchboard_protocol::Outcome;
 use switchboard_protocol::control::{Narrow, Opened, Operation};
 use switchboard_transport::clock;
 
 use crate::CallError;
 use crate::driver::{
-    Awaits, CallParams, End, Known, Owner, RawReply, Shared, State, Target, TicketId, What, decode_reply,
-    open_body,
+    Awaits, CallParams, End, GOING_DOWN, Known, Owner, RawReply, Shared, State, Target, TicketId, What,
+    decode_reply, open_body,
 };
 use crate::session::EXPIRY_GRACE;
 
@@ -124,6 +125,20 @@ impl Shared {
         match tokio::time::timeout(patience, up).await {
             Ok(true) => Ok(()),
             _ => Err(CallError::not_connected(&self.lock().link.why)),
+        }
+    }
+
+    /// Whether what ended so may be done again; see [`Shared::is_worth_again`].
+    pub(crate) async fn will_be_worth_again(&self, error: &CallError) -> bool {
+        match error.outcome {
+            Outcome::PeerDied => true,
+            Outcome::ShuttingDown if self.config.reconnect.enabled => {
+                let gone = self.until(Awaits::Nothing, |state| state.link.is_gone().then_some(()));
+                // Should it not be, what is done again says what is the matter.
+                let _ = tokio::time::timeout(GOING_DOWN, gone).await;
+                true
+            }
+            _ => false,
         }
     }
 
