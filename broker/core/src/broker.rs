@@ -204,7 +204,11 @@ impl<P: Payload> Broker<P> {
         assert!(peer.id == from, "the driver handed in a frame of {from}, which is not connected");
         peer.traffic.frames_in += 1;
         peer.traffic.bytes_in += u64::from(header.len);
-        match peer.stage {
+        let stage = peer.stage;
+        if 0 < peer.reserved {
+            self.release(turn, slot);
+        }
+        match stage {
             Stage::Ready => {}
             Stage::Greeting if header.kind == Kind::Hello => return self.hello(turn, slot, &header, &tail),
             Stage::Greeting | Stage::Delayed => {
@@ -217,7 +221,6 @@ impl<P: Payload> Broker<P> {
             }
             Stage::Closing | Stage::Gone => return,
         }
-        self.release(turn, slot);
         match header.kind {
             Kind::Call if header.handle == Handle::BROKER.to_wire() => {
                 self.control(turn, slot, header, &tail);

@@ -121,6 +121,20 @@ fn a_large_frame_waits_for_room_and_its_sender_is_not_read_meanwhile() {
 }
 
 #[test]
+fn a_large_hello_gives_its_room_back() {
+    check(
+        r#"
+        ann connects                          -> resume ann
+        ann announces 800                     -> ann admitted
+        ann greets                            -> ann welcome version=1 features=0 calls=4096 priority=4
+        ann announces 900                     -> ann admitted
+        ann opens acme.x as h                 -> ann opened h call epoch=0
+        ann asks waiting_bytes                -> ann told waiting_bytes=0
+        "#,
+    );
+}
+
+#[test]
 fn bytes_that_nobody_reads_count_against_who_should() {
     check(
         r#"
