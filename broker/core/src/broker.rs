@@ -50,6 +50,8 @@ pub struct Broker<P> {
     pub(crate) buffered_bytes: u64,
     /// Bytes that wait to be read by all peers, beyond what each may have for nothing.
     pub(crate) unread_bytes: u64,
+    /// Watches, waits and monitors.
+    pub(crate) watching: u32,
     pub(crate) watches: Slab<Watch>,
     pub(crate) monitors: Slab<Monitor>,
     pub(crate) timers: Timers<Timer>,
@@ -129,6 +131,7 @@ impl<P: Payload> Broker<P> {
             waiting: Slab::new(),
             buffered_bytes: 0,
             unread_bytes: 0,
+            watching: 0,
             watches: Slab::new(),
             monitors: Slab::new(),
             timers: Timers::new(),

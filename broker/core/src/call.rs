@@ -717,9 +717,10 @@ impl<P: Payload> Broker<P> {
         self.forget_user_if_unused(turn.now, user);
     }
 
-    fn end_watching(&mut self, peer: PeerId, user: u32) {
+    pub(crate) fn end_watching(&mut self, peer: PeerId, user: u32) {
         self.peer_mut(peer.slot).watches -= 1;
         self.users[user].watches -= 1;
+        self.watching -= 1;
     }
 }
 

@@ -129,12 +129,12 @@ impl<P: Payload> Broker<P> {
             );
             return Err((Outcome::Busy, message));
         }
-        let most = self.limits.watches_max / 2;
-        if most <= self.users[peer.user].watches {
-            return Err((
-                Outcome::Busy,
-                format!("your user has {most} watches, half of limits.watches_max, already"),
-            ));
+        let most = self.limits.watches_max;
+        if most <= self.watching || most / 2 <= self.users[peer.user].watches {
+            let message = format!(
+                "of the {most} watches, waits and monitors of this broker your user has half, or all are in use (limits.watches_max)"
+            );
+            return Err((Outcome::Busy, message));
         }
         Ok(())
     }
@@ -152,6 +152,7 @@ impl<P: Payload> Broker<P> {
         peer.watches += 1;
         let user = peer.user;
         self.users[user].watches += 1;
+        self.watching += 1;
         Ok(call)
     }
 

@@ -149,7 +149,11 @@ impl<P: Payload> Broker<P> {
         }
         assert_eq!(open, self.calls_open);
         assert!(self.calls.len() <= self.limits.calls_open_max, "limits.calls_open_max");
-        assert!(self.watches.len() + self.monitors.len() <= self.limits.watches_max, "limits.watches_max");
+        let watching = self.calls.iter().filter(|(_, call)| {
+            matches!(call.target, Target::Wait(_) | Target::Watch(_) | Target::Monitor(_))
+        });
+        assert_eq!(watching.count() as u32, self.watching);
+        assert!(self.watching <= self.limits.watches_max, "limits.watches_max");
     }
 
     fn check_waiting(&self) {

@@ -45,8 +45,7 @@ impl<P: Payload> Broker<P> {
         let call = self.monitors.remove(monitor).call;
         let peer = self.calls[call].caller;
         turn.log(Fact::MonitorEnded { peer });
-        self.peer_mut(peer.slot).watches -= 1;
-        self.users[user].watches -= 1;
+        self.end_watching(peer, user);
     }
 
     /// Shows a frame that is on its way to those who watch its name.

@@ -96,13 +96,6 @@ impl<P: Payload> Broker<P> {
         if let Some(&object) = self.names.get(name) {
             return Ok(object);
         }
-        let most = self.limits.names_max;
-        if most <= self.objects.len() {
-            return Err((
-                Outcome::Busy,
-                format!("all {most} names of this broker are in use (limits.names_max)"),
-            ));
-        }
         let object = self.new_object(Some(name.clone()), from)?;
         self.names.insert(name.clone(), object);
         Ok(object)
@@ -110,7 +103,14 @@ impl<P: Payload> Broker<P> {
 
     fn new_object(&mut self, name: Option<Name>, from: u32) -> Result<u32, (Outcome, String)> {
         let user = self.peer(from).user;
-        let most = self.limits.names_max / 2;
+        let most = self.limits.names_max;
+        if most <= self.objects.len() {
+            return Err((
+                Outcome::Busy,
+                format!("all {most} names of this broker are in use (limits.names_max)"),
+            ));
+        }
+        let most = most / 2;
         if most <= self.users[user].names {
             return Err((
                 Outcome::Busy,

@@ -118,12 +118,7 @@ impl<P: Payload> Broker<P> {
                 size(size_of::<Waiting<P>>()) + 8
             ),
             of("buffered_bytes_max", buffered_bytes_max, self.buffered_bytes, 1),
-            of(
-                "watches_max",
-                watches_max.into(),
-                (self.watches.len() + self.monitors.len()).into(),
-                WATCH_BYTES
-            ),
+            of("watches_max", watches_max.into(), self.watching.into(), WATCH_BYTES),
             of("unread_bytes_max", unread_bytes_max + unread_bytes_max / 8, self.unread_bytes, 1),
         ]
     }

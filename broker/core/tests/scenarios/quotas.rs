@@ -51,6 +51,31 @@ fn a_private_service_without_room_for_its_reference_is_none() {
 }
 
 #[test]
+fn names_of_a_connection_of_a_user_and_of_all() {
+    check(
+        r#"
+        allow anyone serve,call **
+        limit user.names=2 names_max=6
+        one joins uid=1
+        two joins uid=2
+        six joins uid=3
+        one serves acme.a as a                -> one served a epoch=1
+        one serves acme.b as b                -> one served b epoch=2
+        one serves acme.c                     -> one serving Busy ~limits.user.names
+        one opens acme.c as c                 -> one opened c call epoch=0
+        one opens acme.d                      -> one opening Busy ~half of limits.names_max
+        two serves privately                  -> two served - epoch=3
+        two serves privately                  -> two served - epoch=4
+        two opens acme.e as e                 -> two opened e call epoch=0
+        six opens acme.f                      -> six opening Busy ~limits.names_max
+        six serves privately                  -> six serving Busy ~limits.names_max
+        one closes a                          -> one done
+        six opens acme.f as f                 -> six opened f call epoch=0
+        "#,
+    );
+}
+
+#[test]
 fn open_calls_of_a_connection_of_a_user_and_of_all() {
     check(
         r#"
@@ -93,6 +118,31 @@ fn bytes_that_wait_are_bounded_but_one_message_always_fits() {
         ann calls h c3                        -> ann c3 Busy ~limits.user.buffered_bytes
         ann cancels c2                        -> ann c2 Cancelled
         ann calls h c4
+        "#,
+    );
+}
+
+#[test]
+fn watches_of_a_connection_of_a_user_and_of_all() {
+    check(
+        r#"
+        allow anyone serve,call **
+        limit user.watches=1 watches_max=4
+        one joins uid=1
+        too joins uid=1
+        tri joins uid=1
+        two joins uid=2
+        six joins uid=2
+        ten joins uid=3
+        one watches ** w
+        one awaits acme.x w2                  -> one w2 Busy ~limits.user.watches
+        too awaits acme.x w
+        tri awaits acme.x w                   -> tri w Busy ~limits.watches_max
+        two watches ** w
+        six awaits acme.x w
+        ten awaits acme.x w                   -> ten w Busy ~limits.watches_max
+        one cancels w                         -> one w Cancelled
+        ten awaits acme.x w
         "#,
     );
 }
