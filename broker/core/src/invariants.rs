@@ -169,6 +169,10 @@ impl<P: Payload> Broker<P> {
         assert!(self.waiting.len() <= self.limits.waiting_max, "limits.waiting_max");
         let reserved: u64 = self.peers.iter().flatten().map(|peer| peer.reserved).sum();
         assert_eq!(bytes + reserved, self.buffered_bytes);
+        assert!(
+            self.starved.len() <= 2 * self.connections as usize + 32,
+            "those who wait for room are there"
+        );
     }
 
     fn check_peers(&self) {

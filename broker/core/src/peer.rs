@@ -469,15 +469,33 @@ impl<P: Payload> Broker<P> {
         assert_eq!(peer.reserved, 0, "one frame comes in at a time");
         let user = peer.user;
         if !self.has_buffer(slot, bytes) {
-            self.hold(turn, slot, hold::STARVED);
-            self.starved.push_back(self.peer(slot).id);
-            self.counters.starved += 1;
+            self.starve(turn, slot);
             return false;
         }
         self.users[user].buffered_bytes += bytes;
         self.buffered_bytes += bytes;
         self.peer_mut(slot).reserved = bytes;
         true
+    }
+
+    fn starve(&mut self, turn: &mut Turn<'_, P>, slot: u32) {
+        self.counters.starved += 1;
+        let peer = self.peer(slot);
+        if peer.holds & hold::STARVED != 0 {
+            return;
+        }
+        let id = peer.id;
+        self.hold(turn, slot, hold::STARVED);
+        // Some may have left while they waited. They are forgotten now and then, so that those who
+        // come, wait and leave do not fill memory.
+        if 2 * self.connections as usize + 16 <= self.starved.len() {
+            let peers = &self.peers;
+            self.starved.retain(|id| {
+                let peer = peers.get(id.slot as usize).and_then(Option::as_ref);
+                peer.is_some_and(|peer| peer.id == *id && peer.holds & hold::STARVED != 0)
+            });
+        }
+        self.starved.push_back(id);
     }
 
     /// Whether a peer may hold `bytes` more in the broker. A frame always fits where its user holds

@@ -210,3 +210,18 @@ fn bytes_that_nobody_reads_count_against_who_should() {
         "#,
     );
 }
+
+#[test]
+fn who_waits_for_room_and_leaves_is_forgotten() {
+    let mut script = String::from(
+        "limit user.buffered_bytes=1000\n\
+         ann announces 5000 -> ann admitted\n",
+    );
+    for generation in 1..200 {
+        script.push_str(&format!("bob joins slot=7 generation={generation}\n"));
+        script.push_str("bob announces 800 -> pause bob\n");
+        script.push_str("bob leaves -> forget bob\n");
+    }
+    script.push_str("ann asks starved -> ann told starved=199\n");
+    check(&script);
+}
