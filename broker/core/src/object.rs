@@ -243,8 +243,10 @@ impl<P: Payload> Broker<P> {
                 && ask.flags & serve_flags::REPLACE != 0
         });
         if let Some(old) = replaced {
-            self.objects[object].owners.clear();
-            self.objects[object].standby.push_front(old);
+            let it = &mut self.objects[object];
+            it.owners.clear();
+            it.standby.push_front(old);
+            self.names_owned -= u32::from(it.name.is_some());
             self.servers[old].epoch = Epoch(0);
             let (to, handle) = (self.servers[old].peer.slot, self.servers[old].handle);
             let header =

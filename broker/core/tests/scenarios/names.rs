@@ -44,6 +44,23 @@ fn who_stands_by_may_leave_the_line() {
 }
 
 #[test]
+fn replacement_needs_both_and_the_replaced_stands_by_first() {
+    check(
+        r#"
+        one serves acme.x as s1             -> one served s1 epoch=1
+        two serves acme.x replacing as s2   -> two stands by s2 place=1
+        two closes s2                       -> two done
+        one closes s1                       -> one done
+        one serves acme.x replaceable as s1 -> one served s1 epoch=2
+        six serves acme.x as s3             -> six stands by s3 place=1
+        two serves acme.x replacing as s2   -> one replaced s1 place=1; two served s2 epoch=3
+        two leaves                          -> one gained s1 epoch=4; forget two
+        one asks names_owned                -> one told names_owned=1
+        "#,
+    );
+}
+
+#[test]
 fn pool_and_exclusive_do_not_mix() {
     check(
         r#"
