@@ -94,6 +94,8 @@ pub(crate) enum Work {
     Snapshot { watch: u64 },
     /// Let peers try again that had no room for a large frame.
     Feed,
+    /// Give out what waits for this object (as a word: it may be gone).
+    Dispatch { object: u64 },
 }
 
 /// Things done of the leftover work after each input.
@@ -315,6 +317,13 @@ impl<P: Payload> Broker<P> {
                 Work::ReEvaluate { slot } => self.re_evaluate(turn, slot, &mut budget),
                 Work::Snapshot { watch } => self.snapshot(turn, watch, &mut budget),
                 Work::Feed => self.feed(turn, &mut budget),
+                Work::Dispatch { object } => {
+                    if let Some(object) = self.objects.find(object) {
+                        self.objects[object].dispatch_due = false;
+                        self.dispatch(turn, object);
+                    }
+                    None
+                }
             };
             // What is left goes to the end, so that one long piece of work does not hold up others.
             self.work.extend(rest);

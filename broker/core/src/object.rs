@@ -30,6 +30,8 @@ pub(crate) struct Object {
     /// Messages that wait, by priority.
     pub(crate) waiting: [List; 8],
     pub(crate) waiting_len: u32,
+    /// Whether [`Broker::dispatch_later`] was asked for.
+    pub(crate) dispatch_due: bool,
     /// Control calls that wait for an owner.
     pub(crate) waits: List,
     /// Handles on it, serving ones not counted.
@@ -127,6 +129,7 @@ impl<P: Payload> Broker<P> {
             epoch: Epoch(0),
             waiting: [List::EMPTY; 8],
             waiting_len: 0,
+            dispatch_due: false,
             waits: List::EMPTY,
             handles: 0,
             rotor: 0,
@@ -297,7 +300,7 @@ impl<P: Payload> Broker<P> {
             self.end_wait(turn, wait, epoch);
         }
         self.announce(turn, object);
-        self.dispatch(turn, object);
+        self.dispatch_later(object);
     }
 
     /// A server stops serving, for whatever reason; the next in line takes over.
@@ -355,6 +358,8 @@ impl<P: Payload> Broker<P> {
             self.fail_waiting(turn, object);
         }
         self.announce(turn, object);
+        // What expects the one that left is told, and what stood behind it goes on.
+        self.dispatch_later(object);
         self.release_object(turn, object);
     }
 

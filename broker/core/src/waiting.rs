@@ -1,7 +1,7 @@
 //! Messages that wait for a server to have room, and who goes next (SPEC 4.7).
 
 use crate::Payload;
-use crate::broker::{Broker, Turn};
+use crate::broker::{Broker, Turn, Work};
 use crate::call::Target;
 use crate::list::Links;
 use alloc::format;
@@ -129,6 +129,8 @@ impl<P: Payload> Broker<P> {
     pub(crate) fn unqueue(&mut self, turn: &mut Turn<'_, P>, message: u32) {
         let it = self.take_waiting(turn, message);
         self.drop_travellers(turn, &it.taken);
+        // It may have held up others for which there is room.
+        self.dispatch_later(it.object);
     }
 
     /// A send that waits cannot be delivered any more.
@@ -142,6 +144,16 @@ impl<P: Payload> Broker<P> {
         let it = self.take_waiting(turn, message);
         self.drop_travellers(turn, &it.taken);
         self.send_failed(turn, &it.header, outcome, why);
+    }
+
+    /// Gives out what waits for an object once the present input is dealt with: not before a server
+    /// has learned of its handle, nor from the middle of something else.
+    pub(crate) fn dispatch_later(&mut self, object: u32) {
+        let it = &mut self.objects[object];
+        if it.waiting_len != 0 && !core::mem::replace(&mut it.dispatch_due, true) {
+            let object = self.objects.word(object);
+            self.work.push_back(Work::Dispatch { object });
+        }
     }
 
     /// Gives out what waits for an object, as long as servers have room.

@@ -219,9 +219,9 @@ fn a_caller_that_leaves_frees_what_waits_and_advises_the_server() {
         ann calls h c1                        -> svc gets r1 on s from ann
         ann calls h c2
         ann sends h "x"
-        ann leaves                            -> svc cancel r1 PeerDied; forget ann
-        svc asks waiting                      -> svc told waiting=1
-        svc replies r1                        -> svc receives on s from ann "x"
+        ann leaves                            -> svc cancel r1 PeerDied; forget ann; svc receives on s from ann "x"
+        svc replies r1
+        svc asks answers_late                 -> svc told answers_late=1
         "#,
     );
 }

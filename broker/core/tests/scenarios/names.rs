@@ -61,6 +61,30 @@ fn replacement_needs_both_and_the_replaced_stands_by_first() {
 }
 
 #[test]
+fn a_request_comes_after_the_server_learned_of_its_handle() {
+    check(
+        r#"
+        one serves acme.x pool calls=1 as s1 -> one served s1 epoch=1
+        ann opens acme.x as h               -> ann opened h call epoch=1
+        ann calls h c1                      -> one gets r1 on s1 from ann
+        ann calls h c2
+        two serves acme.x pool as s2        -> two served s2 epoch=2; two gets r2 on s2 from ann
+        "#,
+    );
+    check(
+        r#"
+        one serves acme.x calls=1 as s1     -> one served s1 epoch=1
+        two serves acme.x as s2             -> two stands by s2 place=1
+        ann opens acme.x as h               -> ann opened h call epoch=1
+        ann calls h c1                      -> one gets r1 on s1 from ann
+        ann calls h c2
+        one closes s1                       -> ann c1 Abandoned; two gained s2 epoch=2; one done
+            ; two gets r2 on s2 from ann
+        "#,
+    );
+}
+
+#[test]
 fn pool_and_exclusive_do_not_mix() {
     check(
         r#"
@@ -86,6 +110,21 @@ fn an_expected_epoch_that_is_gone_is_told_so() {
         ann calls h c2 epoch=1              -> ann c2 OwnerChanged
         ann calls h c3 epoch=2              -> one gets r2 on s from ann
         ann sends h epoch=1 tag=4           -> ann unsent h OwnerChanged messages=1 tag=4
+        "#,
+    );
+}
+
+#[test]
+fn who_waits_for_an_owner_that_goes_is_told_that_it_changed() {
+    check(
+        r#"
+        one serves acme.x replaceable calls=1 as s1 -> one served s1 epoch=1
+        ann opens acme.x as h               -> ann opened h call epoch=1
+        ann calls h c1 epoch=1              -> one gets r1 on s1 from ann
+        ann calls h c2 epoch=1
+        ann calls h c3
+        two serves acme.x replacing as s2   -> one replaced s1 place=1; two served s2 epoch=2
+            ; ann c2 OwnerChanged; two gets r2 on s2 from ann
         "#,
     );
 }

@@ -107,6 +107,30 @@ fn open_calls_of_a_connection_of_a_user_and_of_all() {
 }
 
 #[test]
+fn messages_that_wait_of_a_connection_of_a_user_and_of_all() {
+    check(
+        r#"
+        allow anyone serve,call **
+        limit user.waiting=2 waiting_max=6
+        svc joins uid=9
+        one joins uid=1
+        too joins uid=1
+        svc serves acme.x calls=1 window=64 as s -> svc served s epoch=1
+        one opens acme.x as h                 -> one opened h call epoch=1
+        too opens acme.x as i                 -> too opened i call epoch=1
+        one calls h c1                        -> svc gets r1 on s from one
+        one calls h c2
+        one sends h tag=1
+        one calls h c3                        -> one c3 Busy ~limits.user.waiting
+        one sends h tag=2                     -> one unsent h Busy messages=1 tag=2 ~limits.user.waiting
+        too calls i c1
+        too calls i c2                        -> too c2 Busy ~limits.waiting_max
+        one cancels c2                        -> one c2 Cancelled; svc receives on s from one
+        "#,
+    );
+}
+
+#[test]
 fn bytes_that_wait_are_bounded_but_one_message_always_fits() {
     check(
         r#"
