@@ -26,6 +26,8 @@ pub(crate) struct Call {
     /// [`NONE`] for a control call.
     pub(crate) object: u32,
     pub(crate) target: Target,
+    /// The ownership under which a server was given it.
+    epoch: Epoch,
     /// Whether the caller still waits for the outcome. If not, the server still has the request.
     pub(crate) open: bool,
     pub(crate) since: Instant,
@@ -243,6 +245,7 @@ impl<P: Payload> Broker<P> {
             handle: header.handle,
             object,
             target: Target::Nowhere,
+            epoch: Epoch(0),
             open: true,
             since: turn.now,
             deadline,
@@ -292,6 +295,7 @@ impl<P: Payload> Broker<P> {
         at.outstanding += 1;
         header.handle = at.handle;
         header.epoch = at.epoch.0;
+        it.epoch = at.epoch;
         let to = at.peer.slot;
         let peer = self.peers[to as usize].as_mut().expect("a peer that is connected");
         peer.requests.push(&mut self.calls, call, |call| &mut call.by_server);
@@ -383,7 +387,7 @@ impl<P: Payload> Broker<P> {
         let it = &self.calls[call];
         header.handle = it.handle;
         header.call = it.caller_call;
-        header.epoch = self.servers[server].epoch.0;
+        header.epoch = it.epoch.0;
         header.priority = it.priority;
         header.deadline = 0;
         header.seq = 0;

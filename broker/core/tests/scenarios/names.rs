@@ -61,6 +61,22 @@ fn replacement_needs_both_and_the_replaced_stands_by_first() {
 }
 
 #[test]
+fn a_replaced_owner_keeps_the_requests_it_has_and_answers_under_its_own_epoch() {
+    check(
+        r#"
+        one serves acme.x replaceable calls=1 as s1 -> one served s1 epoch=1
+        ann opens acme.x as h               -> ann opened h call epoch=1
+        ann calls h c1 "a"                  -> one gets r1 on s1 from ann "a"
+        ann calls h c2 "b"
+        two serves acme.x replacing as s2   -> one replaced s1 place=1; two served s2 epoch=2
+            ; two gets r2 on s2 from ann "b"
+        one replies r1 "A"                  -> ann c1 Reply "A"
+        two replies r2 "B"                  -> ann c2 Reply epoch=2 "B"
+        "#,
+    );
+}
+
+#[test]
 fn a_request_comes_after_the_server_learned_of_its_handle() {
     check(
         r#"
