@@ -350,13 +350,15 @@ impl<P: Payload> Broker<P> {
                 return self.push(turn, peer.slot, header, SendTail::Empty);
             }
             let it = &mut self.objects[object];
-            it.epoch = Epoch(0);
             it.pool = false;
             if let Some(name) = &it.name {
                 turn.log(Fact::Orphaned { name: name.to_string() });
             }
             self.fail_waiting(turn, object);
         }
+        // Of a pool, the name's epoch is that of the latest owner that is there.
+        let epochs = self.objects[object].owners.iter().map(|&owner| self.servers[owner].epoch);
+        self.objects[object].epoch = epochs.max().unwrap_or_default();
         self.announce(turn, object);
         // What expects the one that left is told, and what stood behind it goes on.
         self.dispatch_later(object);

@@ -101,6 +101,26 @@ fn a_request_comes_after_the_server_learned_of_its_handle() {
 }
 
 #[test]
+fn a_pool_gives_to_whoever_has_the_fewest_unanswered() {
+    check(
+        r#"
+        one serves acme.x pool as s1        -> one served s1 epoch=1
+        two serves acme.x pool as s2        -> two served s2 epoch=2
+        ann opens acme.x as h               -> ann opened h call epoch=2
+        ann calls h c1                      -> one gets r1 on s1 from ann
+        ann calls h c2                      -> two gets r2 on s2 from ann
+        two replies r2                      -> ann c2 Reply epoch=2
+        ann calls h c3                      -> two gets r3 on s2 from ann
+        two replies r3                      -> ann c3 Reply epoch=2
+        ann calls h c4                      -> two gets r4 on s2 from ann
+        one replies r1                      -> ann c1 Reply
+        two leaves                          -> ann c4 PeerDied; forget two
+        ann opens acme.x as h2              -> ann opened h2 call epoch=1
+        "#,
+    );
+}
+
+#[test]
 fn pool_and_exclusive_do_not_mix() {
     check(
         r#"
@@ -141,6 +161,24 @@ fn who_waits_for_an_owner_that_goes_is_told_that_it_changed() {
         ann calls h c3
         two serves acme.x replacing as s2   -> one replaced s1 place=1; two served s2 epoch=2
             ; ann c2 OwnerChanged; two gets r2 on s2 from ann
+        "#,
+    );
+}
+
+#[test]
+fn what_waits_for_a_pool_goes_on_when_a_member_leaves() {
+    check(
+        r#"
+        one serves acme.x pool calls=1 as s1 -> one served s1 epoch=1
+        two serves acme.x pool calls=1 as s2 -> two served s2 epoch=2
+        ann opens acme.x as h               -> ann opened h call epoch=2
+        ann calls h c1                      -> one gets r1 on s1 from ann
+        ann calls h c2                      -> two gets r2 on s2 from ann
+        ann calls h c3
+        ann calls h c4
+        one leaves                          -> ann c1 PeerDied; forget one
+        two replies r2                      -> ann c2 Reply epoch=2; two gets r3 on s2 from ann
+        two leaves                          -> ann c3 PeerDied; ann c4 NoOwner; forget two
         "#,
     );
 }
