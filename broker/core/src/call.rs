@@ -119,6 +119,7 @@ impl<P: Payload> Broker<P> {
                     "no server has room now, and the call asked not to wait".to_string(),
                 ));
             }
+            self.check_may_wait(object, Epoch(header.epoch))?;
             self.check_waiting_quota(from, bytes)?;
         }
 

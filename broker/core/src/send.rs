@@ -64,6 +64,7 @@ impl<P: Payload> Broker<P> {
             None
         };
         if server.is_none() {
+            self.check_may_wait(object, Epoch(header.epoch))?;
             self.check_waiting_quota(from, bytes)?;
         }
         let taken = if header.handles == 0 {

@@ -5,7 +5,7 @@ use crate::broker::{Broker, Turn, Work};
 use crate::call::Target;
 use crate::list::Links;
 use alloc::format;
-use alloc::string::String;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::time::Duration;
 use switchboard_protocol::{Epoch, Header, Instant, Outcome, PeerId, padded};
@@ -61,6 +61,17 @@ impl<P: Payload> Broker<P> {
                 "{bytes} bytes more would pass the {most} that your user's waiting messages may hold (limits.user.buffered_bytes)"
             );
             return Err((Outcome::Busy, message));
+        }
+        Ok(())
+    }
+
+    /// Whether a message may wait at its object at all: one for a certain member of a pool may not, or
+    /// it would hold up those behind it for which others have room.
+    pub(crate) fn check_may_wait(&self, object: u32, expected: Epoch) -> Result<(), (Outcome, String)> {
+        if expected != Epoch(0) && self.objects[object].pool {
+            let message =
+                "the member of the pool that is expected has no room now, and waiting is for any of them";
+            return Err((Outcome::Busy, message.to_string()));
         }
         Ok(())
     }

@@ -166,6 +166,21 @@ fn who_waits_for_an_owner_that_goes_is_told_that_it_changed() {
 }
 
 #[test]
+fn in_a_pool_a_message_for_one_member_does_not_hold_up_the_others() {
+    check(
+        r#"
+        one serves acme.x pool calls=1 as s1 -> one served s1 epoch=1
+        two serves acme.x pool calls=1 as s2 -> two served s2 epoch=2
+        ann opens acme.x as h               -> ann opened h call epoch=2
+        ann calls h c1 epoch=1              -> one gets r1 on s1 from ann
+        ann calls h c2 epoch=1              -> ann c2 Busy
+        bob opens acme.x as b               -> bob opened b call epoch=2
+        bob calls b c1                      -> two gets r2 on s2 from bob
+        "#,
+    );
+}
+
+#[test]
 fn what_waits_for_a_pool_goes_on_when_a_member_leaves() {
     check(
         r#"
