@@ -163,6 +163,14 @@ fn deadlines_travel_in_broker_time_and_come_back_in_ours() {
 }
 
 #[test]
+fn a_clock_that_can_be_ours_is_taken_for_ours() {
+    let mut script = Script::new();
+    let same = Welcome { broker_ns: 2_900, ..welcome() };
+    assert_eq!(script.say(Header::new(Kind::Welcome), &encode(&same)), Ok(Some(Said::Welcomed)));
+    assert_eq!(script.session.to_broker_time(5_000), 5_000);
+}
+
+#[test]
 fn every_call_ends_once_and_its_slot_is_used_again_under_another_id() {
     let mut script = Script::greeted();
     let mut ids = Vec::new();
