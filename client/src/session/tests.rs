@@ -89,7 +89,7 @@ impl Script {
         let body = Serve { name: "a".into(), mode: 0, flags: 0, calls, send_bytes, about: String::new() };
         self.session.serve(98, 5, &body, 0).expect("asked");
         let (header, _) = self.sent().expect("the operation");
-        let served = Served { handle, standby: 0, epoch: 1, reference: 0 };
+        let served = Served { handle, standby: 0, epoch: 1, reference: 0, calls, send_bytes };
         let said = self.say(Header { call: header.call, ..Header::new(Kind::Reply) }, &encode(&served));
         assert!(matches!(said, Ok(Some(Said::Reply(98, _)))), "{said:?}");
     }
