@@ -1,7 +1,9 @@
 //! A peer of the broker as a process of its own, as whichever user a test wants it to be.
 //!
-//!     rig-peer [--as=UID:GID,GROUP…] SOCKET relay        speaks for whoever is at stdin, a socket
-//!     rig-peer [--as=UID:GID,GROUP…] SOCKET crowd COUNT  holds COUNT connections until stdin ends
+//! ```text
+//! rig-peer [--as=UID:GID,GROUP…] SOCKET relay        speaks for whoever is at stdin, a socket
+//! rig-peer [--as=UID:GID,GROUP…] SOCKET crowd COUNT  holds COUNT connections until stdin ends
+//! ```
 
 use std::io::{self, IoSlice, Read, Write};
 use std::os::fd::AsFd;
