@@ -3,13 +3,34 @@
 //! what arrives is seen as it is; the middle uses the library, in every way there is.
 
 use switchboard_protocol::{Header, Kind, Outcome};
-use switchboard_tests::rig::{ALICE, BOB, Client, Folder, User, has_root, middle_program};
+use switchboard_tests::rig::{ALICE, BOB, Client, Folder, Helper, User, has_root, middle_program};
 
 const SECOND: u64 = 1_000_000_000;
 
-/// Ways in which the middle does its work and inheritance holds.
-const WAYS: [&str; 5] =
-    ["middle.direct", "middle.spawn", "middle.spawn.twice", "middle.context", "middle.deferred"];
+/// How the middle does its work so that inheritance holds: by threads, and by tasks of tokio.
+const WAYS: [(&str, &[&str]); 2] = [
+    (
+        "threads",
+        &["middle.direct", "middle.spawn", "middle.spawn.twice", "middle.context", "middle.deferred"],
+    ),
+    ("tasks", &["middle.await", "middle.await.later", "middle.task", "middle.task.twice"]),
+];
+
+/// Where it does not: work that was handed on without its context.
+const BARE: [(&str, &[&str]); 2] = [("threads", &["middle.bare"]), ("tasks", &["middle.bare.task"])];
+
+/// Each way with the process that goes it.
+fn each(
+    ways: [(&str, &[&'static str]); 2],
+    user: User,
+    folder: &Folder,
+    mut check: impl FnMut(&'static str, &Helper),
+) {
+    for (words, ways) in ways {
+        let middle = user.run(&middle_program(), &folder.socket(), &[words]);
+        ways.iter().for_each(|way| check(way, &middle));
+    }
+}
 
 fn open(caller: &mut Client, name: &str) -> u64 {
     caller.wait_for(name).expect("the middle serves it");
@@ -23,9 +44,8 @@ fn deadline_and_priority_go_along_whatever_thread_does_the_work() {
     let us = User::ourselves();
     let mut leaf = us.connect(&folder.socket());
     leaf.serve("leaf.it").expect("ours to serve");
-    let middle = us.run(&middle_program(), &folder.socket());
     let mut caller = us.connect(&folder.socket());
-    for way in WAYS {
+    each(WAYS, us, &folder, |way, middle| {
         let handle = open(&mut caller, way);
         let deadline = Client::now() + 3 * SECOND;
         let call = caller.begin(handle, Header { deadline, priority: 6, ..Header::new(Kind::Call) }, b"");
@@ -37,7 +57,7 @@ fn deadline_and_priority_go_along_whatever_thread_does_the_work() {
         assert_eq!(request.header.priority, 4, "{way}: what policy left of 6");
         leaf.reply(&request, way.as_bytes());
         assert_eq!(caller.outcome(call).expect("a reply"), way.as_bytes());
-    }
+    });
 }
 
 #[test]
@@ -47,15 +67,16 @@ fn without_a_context_nothing_goes_along() {
     let us = User::ourselves();
     let mut leaf = us.connect(&folder.socket());
     leaf.serve("leaf.it").expect("ours to serve");
-    let _middle = us.run(&middle_program(), &folder.socket());
     let mut caller = us.connect(&folder.socket());
-    let handle = open(&mut caller, "middle.bare");
-    let deadline = Client::now() + 100 * SECOND;
-    let call = caller.begin(handle, Header { deadline, priority: 3, ..Header::new(Kind::Call) }, b"");
-    let request = leaf.request();
-    assert_eq!((request.header.deadline, request.header.priority), (0, 0));
-    leaf.reply(&request, b"");
-    caller.outcome(call).expect("a reply");
+    each(BARE, us, &folder, |way, _| {
+        let handle = open(&mut caller, way);
+        let deadline = Client::now() + 100 * SECOND;
+        let call = caller.begin(handle, Header { deadline, priority: 3, ..Header::new(Kind::Call) }, b"");
+        let request = leaf.request();
+        assert_eq!((request.header.deadline, request.header.priority), (0, 0), "{way}");
+        leaf.reply(&request, b"");
+        caller.outcome(call).expect("a reply");
+    });
 }
 
 #[test]
@@ -65,9 +86,8 @@ fn a_deadline_of_the_first_ends_the_calls_of_all() {
     let us = User::ourselves();
     let mut leaf = us.connect(&folder.socket());
     leaf.serve("leaf.it").expect("ours to serve");
-    let _middle = us.run(&middle_program(), &folder.socket());
     let mut caller = us.connect(&folder.socket());
-    for way in WAYS {
+    each(WAYS, us, &folder, |way, _| {
         let handle = open(&mut caller, way);
         let deadline = Client::now() + SECOND / 5;
         let call = caller.begin(handle, Header { deadline, ..Header::new(Kind::Call) }, b"");
@@ -78,7 +98,7 @@ fn a_deadline_of_the_first_ends_the_calls_of_all() {
         assert!(deadline <= Client::now() + SECOND / 100, "{way}: not long before its time");
         caller.outcome(call).expect_err("nobody answered").must_be(Outcome::DeadlineExceeded, "");
         leaf.reply(&request, b"too late");
-    }
+    });
 }
 
 #[test]
@@ -92,16 +112,18 @@ fn a_priority_goes_along_even_where_the_middle_may_not_use_it_itself() {
     let _daemon = folder.launch().system().start();
     let mut leaf = User { uid: 61_003, gid: 61_003, groups: &[] }.connect(&folder.socket());
     leaf.serve("leaf.it").expect("allowed");
-    let middle = BOB.run(&middle_program(), &folder.socket());
     let mut caller = ALICE.connect(&folder.socket());
     assert_eq!(caller.welcome().priority_max, 6);
-    for (way, want) in WAYS.map(|way| (way, 6)).into_iter().chain([("middle.bare", 0)]) {
-        let handle = open(&mut caller, way);
-        let call = caller.begin(handle, Header { priority: 7, ..Header::new(Kind::Call) }, b"");
-        let request = leaf.request();
-        assert_eq!(request.caller(), (BOB.uid, middle.pid()), "{way}");
-        assert_eq!(request.header.priority, want, "{way}: Alice's 7, capped by policy, not by Bob's own 4");
-        leaf.reply(&request, b"");
-        caller.outcome(call).expect("a reply");
+    for (ways, want) in [(WAYS, 6), (BARE, 0)] {
+        each(ways, BOB, &folder, |way, middle| {
+            let handle = open(&mut caller, way);
+            let call = caller.begin(handle, Header { priority: 7, ..Header::new(Kind::Call) }, b"");
+            let request = leaf.request();
+            assert_eq!(request.caller(), (BOB.uid, middle.pid()), "{way}");
+            let found = request.header.priority;
+            assert_eq!(found, want, "{way}: Alice's 7, capped by policy, not by Bob's own 4");
+            leaf.reply(&request, b"");
+            caller.outcome(call).expect("a reply");
+        });
     }
 }

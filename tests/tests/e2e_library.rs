@@ -4,6 +4,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use switchboard::{Board, Notice, Outcome, Reconnect};
+use switchboard_protocol::{Header, Kind};
 use switchboard_tests::rig::{Client, Folder, PATIENCE, User, Watchdog, middle_program};
 
 /// Patient enough for a machine that is busy with other tests.
@@ -105,20 +106,18 @@ fn a_call_that_may_be_repeated_survives_the_broker() {
     }
 }
 
-#[test]
-fn the_names_of_another_process_come_back_by_themselves() {
+/// Kills and ends the daemon under a process that serves; its names must be there again each time.
+fn names_come_back(words: &[&str], name: &str) {
     let folder = Folder::new();
     let mut daemon = folder.start();
-    let _middle = User::ourselves().run(&middle_program(), &folder.socket());
+    let _middle = User::ourselves().run(&middle_program(), &folder.socket(), words);
     for kill in [true, false, true] {
         let mut caller = Client::new(&folder.socket());
         let mut leaf = Client::new(&folder.socket());
         leaf.serve("leaf.it").expect("ours to serve");
-        caller.wait_for("middle.deferred").expect("served again");
-        let handle = caller.open("middle.direct").expect("ours to call").handle;
-        caller.wait_for("middle.direct").expect("served again");
-        let call =
-            caller.begin(handle, switchboard_protocol::Header::new(switchboard_protocol::Kind::Call), b"");
+        caller.wait_for(name).expect("served again");
+        let handle = caller.open(name).expect("ours to call").handle;
+        let call = caller.begin(handle, Header::new(Kind::Call), b"");
         let request = leaf.request();
         leaf.reply(&request, b"still there");
         assert_eq!(caller.outcome(call).expect("a reply"), b"still there");
@@ -129,6 +128,16 @@ fn the_names_of_another_process_come_back_by_themselves() {
         }
         daemon = folder.start();
     }
+}
+
+#[test]
+fn the_names_of_another_process_come_back_by_themselves() {
+    names_come_back(&["threads"], "middle.direct");
+}
+
+#[test]
+fn and_so_do_those_that_tasks_serve() {
+    names_come_back(&["tasks"], "middle.await");
 }
 
 #[test]

@@ -101,11 +101,11 @@ impl User {
         Crowd { child, _stdin: stdin, lines }
     }
 
-    /// The process of a helper program whose first argument is the socket, as this user. It ends when
-    /// what this gives is dropped.
-    pub fn run(&self, program: &Path, socket: &Path) -> Helper {
+    /// The process of a helper program as this user, with the socket and these words as arguments. It
+    /// ends when what this gives is dropped.
+    pub fn run(&self, program: &Path, socket: &Path, words: &[&str]) -> Helper {
         let mut spawn = self.program(program, socket);
-        spawn.command().stdin(Stdio::piped()).stdout(Stdio::null());
+        spawn.command().args(words).stdin(Stdio::piped()).stdout(Stdio::null());
         Helper { child: spawn.spawn().expect("the helper starts") }
     }
 
