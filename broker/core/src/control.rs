@@ -56,6 +56,10 @@ impl<P: Payload> Broker<P> {
                 format!("a control body of {} bytes; at most {CONTROL_BYTES_MAX} (SPEC 6.1)", body.len()),
             ));
         }
+        if self.peer(from).call_at(header.call as u32).is_some() {
+            let slot = header.call as u32;
+            return Err((Outcome::Invalid, format!("call slot {slot} is in use by an open call (SPEC 4.2)")));
+        }
         let Some(operation) = Operation::from_wire(header.method) else {
             return Err((
                 Outcome::Unsupported,

@@ -155,6 +155,24 @@ fn cancelling_what_is_not_open_changes_nothing() {
 }
 
 #[test]
+fn a_call_slot_is_used_by_one_open_call_at_a_time() {
+    check(
+        r#"
+        limit user.calls_open=4
+        svc serves acme.echo as s             -> svc served s epoch=1
+        ann opens acme.echo as h              -> ann opened h call epoch=1
+        ann calls h c1 word=0x100000002       -> svc gets r1 on s from ann
+        ann calls h c2 word=0x200000002       -> ann c2 Invalid ~SPEC 4.2
+        ann calls h c3 word=0x300000004       -> ann c3 Busy ~limits.user.calls_open
+        ann awaits acme.z w1 word=0x400000002 -> ann w1 Invalid ~SPEC 4.2
+        ann operates c4 method=11 word=0x500000002 -> ann c4 Invalid ~SPEC 4.2
+        svc replies r1                        -> ann c1 Reply
+        ann calls h c5 word=0x600000002       -> svc gets r2 on s from ann
+        "#,
+    );
+}
+
+#[test]
 fn a_request_is_delivered_with_who_calls_and_what_the_broker_enforces() {
     check(
         r#"
@@ -222,6 +240,21 @@ fn a_caller_that_leaves_frees_what_waits_and_advises_the_server() {
         ann leaves                            -> svc cancel r1 PeerDied; forget ann; svc receives on s from ann "x"
         svc replies r1
         svc asks answers_late                 -> svc told answers_late=1
+        "#,
+    );
+}
+
+#[test]
+fn an_unknown_handle_is_invalid_and_one_that_was_is_revoked() {
+    check(
+        r#"
+        svc serves acme.echo as s             -> svc served s epoch=1
+        ann opens acme.echo as h              -> ann opened h call epoch=1
+        bob calls h c1                        -> bob c1 Invalid ~no such handle
+        bob calls #999999999999 c2            -> bob c2 Invalid ~no such handle
+        ann closes h                          -> ann done
+        ann calls h c1                        -> ann c1 HandleRevoked
+        svc calls s c1                        -> svc c1 Denied ~`call`
         "#,
     );
 }

@@ -80,6 +80,24 @@ fn narrowing_makes_a_second_weaker_handle() {
 }
 
 #[test]
+fn when_the_root_disconnects_what_rests_on_it_is_revoked_unless_persistent() {
+    check(
+        r#"
+        svc serves acme.svc as s              -> svc served s epoch=1
+        low serves acme.low as l              -> low served l epoch=2
+        ann opens acme.svc as h               -> ann opened h call epoch=1
+        ann opens acme.low as x rights=call+delegate -> ann opened x call+delegate epoch=2
+        ann calls h c1 handles=x:call,x:call:persistent -> svc gets r1 on s from ann +g1:call +g2:call
+        svc calls g1 n1                       -> low gets r2 on l from svc
+        svc replies r1                        -> ann c1 Reply
+        ann leaves                            -> svc n1 HandleRevoked; low cancel r2 HandleRevoked; svc revoked g1; forget ann
+        svc calls g1 n2                       -> svc n2 HandleRevoked
+        svc calls g2 n3                       -> low gets r3 on l from svc
+        "#,
+    );
+}
+
+#[test]
 fn the_root_is_kept_when_a_handle_is_passed_on() {
     check(
         r#"

@@ -103,6 +103,39 @@ fn explain_says_which_rule_decides() {
 }
 
 #[test]
+fn a_reload_takes_rights_away_and_ends_the_calls_through_them() {
+    check(
+        r#"
+        allow 1 serve,call **
+        allow 2 call,delegate acme.x
+        allow 2 call acme.y
+        allow 1 admin switchboard
+        one joins uid=1
+        two joins uid=2
+        one serves acme.x calls=1 as s        -> one served s epoch=1
+        one serves acme.y as t                -> one served t epoch=2
+        two opens acme.x as h rights=call+delegate -> two opened h call+delegate epoch=1
+        two opens acme.y as k                 -> two opened k call epoch=2
+        two calls h c1                        -> one gets r1 on s from two
+        two calls h c2
+        two calls k c4                        -> one gets r2 on t from two
+        two calls h c5 priority=1
+        one calls s c6                        -> one c6 Denied
+        forbid
+        allow 1 serve,call **
+        allow 1 admin switchboard
+        allow 2 call acme.y
+        one reloads c                         -> reload
+        reloaded                              -> one c reloaded test.toml
+            ; two c1 Denied ~reload; one cancel r1 Denied; two c2 Denied; two c5 Denied; two revoked h
+        two calls h c7                        -> two c7 HandleRevoked
+        one replies r2                        -> two c4 Reply epoch=2
+        two calls k c8                        -> one gets r3 on t from two
+        "#,
+    );
+}
+
+#[test]
 fn a_reload_takes_names_and_passed_handles_away_too() {
     check(
         r#"
