@@ -305,6 +305,15 @@ impl<P: Payload> Broker<P> {
 
     /// A server stops serving, for whatever reason; the next in line takes over.
     pub(crate) fn unserve(&mut self, turn: &mut Turn<'_, P>, server: u32, why: Leaving) {
+        let object = self.servers[server].object;
+        // Held meanwhile: what ends on the way may give back the last handle on it.
+        self.objects[object].handles += 1;
+        self.leave_object(turn, server, why);
+        self.objects[object].handles -= 1;
+        self.release_object(turn, object);
+    }
+
+    fn leave_object(&mut self, turn: &mut Turn<'_, P>, server: u32, why: Leaving) {
         let Server { peer, object, .. } = self.servers[server];
         // Out of the choice first, so that nothing that waits is given to it any more.
         let it = &mut self.objects[object];
@@ -334,7 +343,7 @@ impl<P: Payload> Broker<P> {
         self.servers.remove(server);
         self.peer_mut(peer.slot).names -= 1;
         if owned.is_none() {
-            return self.release_object(turn, object);
+            return;
         }
         if self.objects[object].owners.is_empty() {
             self.names_owned -= u32::from(self.objects[object].name.is_some());
@@ -362,7 +371,6 @@ impl<P: Payload> Broker<P> {
         self.announce(turn, object);
         // What expects the one that left is told, and what stood behind it goes on.
         self.dispatch_later(object);
-        self.release_object(turn, object);
     }
 
     /// Everything that waits for an object ends: nobody is left to take it.

@@ -226,3 +226,17 @@ fn opening_is_refused_for_what_makes_no_sense() {
         "#,
     );
 }
+
+#[test]
+fn a_server_may_end_with_a_handle_on_itself_in_a_callers_hands() {
+    check(
+        r#"
+        svc serves acme.svc as s              -> svc served s epoch=1
+        ann opens acme.svc as h rights=call+delegate -> ann opened h call+delegate epoch=1
+        ann calls h c1 handles=h:call:scoped  -> svc gets r1 on s from ann +g1:call
+        ann closes h                          -> ann done
+        svc closes s                          -> ann c1 Abandoned; svc revoked g1; svc done
+        ann asks names                        -> ann told names=0
+        "#,
+    );
+}

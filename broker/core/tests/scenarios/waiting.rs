@@ -105,6 +105,24 @@ fn what_waits_ends_when_its_caller_has_enough() {
 }
 
 #[test]
+fn what_waits_ends_with_the_last_owner() {
+    check(
+        r#"
+        svc serves acme.x calls=1 window=0 as s -> svc served s epoch=1
+        ann opens acme.x as h rights=call+delegate -> ann opened h call+delegate epoch=1
+        ann sends h tag=1                     -> svc receives on s from ann
+        ann calls h c1                        -> svc gets r1 on s from ann
+        ann calls h c2 handles=h:call
+        ann sends h tag=2 handles=h:call
+        ann closes h                          -> ann done
+        svc closes s                          -> ann c1 Abandoned; ann c2 NoOwner; svc done
+        svc asks handles                      -> svc told handles=0
+        svc asks names                        -> svc told names=0
+        "#,
+    );
+}
+
+#[test]
 fn a_departure_of_many_things_is_done_in_slices_and_leaves_nothing() {
     let mut script = String::from(
         "svc serves acme.x calls=500 as s -> svc served s epoch=1\n\
