@@ -1,7 +1,7 @@
 //! The broker itself: what it holds, and who deals with which input.
 
 use crate::call::Call;
-use crate::handle::Grip;
+use crate::handle::{Grip, Loss};
 use crate::monitor::Monitor;
 use crate::object::{Object, Server};
 use crate::peer::{Peer, Stage};
@@ -94,6 +94,8 @@ pub(crate) enum Work {
     Snapshot { watch: u64 },
     /// Let peers try again that had no room for a large frame.
     Feed,
+    /// Take away this handle (as a word): the call that it came with has ended.
+    TakeAway { handle: u64 },
     /// Give out what waits for this object (as a word: it may be gone).
     Dispatch { object: u64 },
 }
@@ -317,6 +319,13 @@ impl<P: Payload> Broker<P> {
                 Work::ReEvaluate { slot } => self.re_evaluate(turn, slot, &mut budget),
                 Work::Snapshot { watch } => self.snapshot(turn, watch, &mut budget),
                 Work::Feed => self.feed(turn, &mut budget),
+                Work::TakeAway { handle } => {
+                    budget = budget.saturating_sub(1);
+                    if let Some(handle) = self.handles.find(handle) {
+                        self.take_away(turn, handle, Loss::Revoked);
+                    }
+                    None
+                }
                 Work::Dispatch { object } => {
                     if let Some(object) = self.objects.find(object) {
                         self.objects[object].dispatch_due = false;

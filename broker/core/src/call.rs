@@ -578,7 +578,7 @@ impl<P: Payload> Broker<P> {
 
     fn leave_at_server(&mut self, turn: &mut Turn<'_, P>, call: u32, why: Outcome) {
         if let Target::Server(server) = self.calls[call].target {
-            self.close_to_caller(turn, call);
+            self.close_to_caller(call);
             let (to, handle) = (self.servers[server].peer.slot, self.servers[server].handle);
             let word = self.calls.word(call);
             let header = Header { handle, call: word, method: why as u32, ..Header::new(Kind::Cancel) };
@@ -671,8 +671,8 @@ impl<P: Payload> Broker<P> {
     }
 
     /// Takes a call from its caller: its slot, its timer, the handles that die with it.
-    fn close_to_caller(&mut self, turn: &mut Turn<'_, P>, call: u32) {
-        self.end_scope(turn, call);
+    fn close_to_caller(&mut self, call: u32) {
+        self.end_scope(call);
         let it = &mut self.calls[call];
         assert!(core::mem::replace(&mut it.open, false), "a call ends once");
         let (caller, slot, timer) =
@@ -687,7 +687,7 @@ impl<P: Payload> Broker<P> {
     /// Takes a call out of the world, wherever it is. Its caller was told, or is gone.
     pub(crate) fn erase_call(&mut self, turn: &mut Turn<'_, P>, call: u32) {
         if self.calls[call].open {
-            self.close_to_caller(turn, call);
+            self.close_to_caller(call);
         }
         let Call { target, user, object, .. } = self.calls[call];
         match target {

@@ -34,6 +34,8 @@ pub(crate) struct Grip {
     pub(crate) server: u32,
     /// The call with which it dies; else [`NONE`].
     pub(crate) scope: u32,
+    /// Whether that call has ended: the handle is about to be taken away, and void already.
+    void: bool,
     /// Bytes of sends that are on their way.
     pub(crate) uncredited: u64,
     /// Bytes that have arrived and of which the holder has not been told.
@@ -73,6 +75,7 @@ impl<P: Payload> Broker<P> {
             persistent: false,
             server: NONE,
             scope: NONE,
+            void: false,
             uncredited: 0,
             returned: 0,
             by_holder: Links::OUT,
@@ -173,9 +176,9 @@ impl<P: Payload> Broker<P> {
     #[inline]
     pub(crate) fn find_handle(&self, holder: u32, word: u64) -> Result<u32, (Outcome, String)> {
         match self.handles.find(word) {
-            Some(handle) if self.handles[handle].holder == holder => Ok(handle),
+            Some(handle) if self.handles[handle].holder == holder && !self.handles[handle].void => Ok(handle),
             // SPEC 3.6. The client may not have read of it yet.
-            None if self.handles.has_left(word) => {
+            found if self.handles.has_left(word) || found.is_some_and(|handle| self.handles[handle].void) => {
                 Err((Outcome::HandleRevoked, "the handle was revoked, or closed".to_string()))
             }
             _ => Err((Outcome::Invalid, "this connection has no such handle".to_string())),
@@ -363,10 +366,19 @@ impl<P: Payload> Broker<P> {
         self.handles[handle].root = NOBODY;
     }
 
-    /// The call that gave these handles has ended (SPEC 5.7, CALL_SCOPED).
-    pub(crate) fn end_scope(&mut self, turn: &mut Turn<'_, P>, call: u32) {
+    /// The call that gave these handles has ended (SPEC 5.7, CALL_SCOPED). They are void from now on,
+    /// and taken away by work that follows: taking one away ends calls, which may have given others,
+    /// and so on without end.
+    pub(crate) fn end_scope(&mut self, call: u32) {
         while let Some(handle) = self.calls[call].scoped.first() {
-            self.take_away(turn, handle, Loss::Revoked);
+            let mut list = self.calls[call].scoped;
+            list.remove(&mut self.handles, handle, |grip| &mut grip.by_scope);
+            self.calls[call].scoped = list;
+            let grip = &mut self.handles[handle];
+            grip.scope = NONE;
+            grip.void = true;
+            let handle = self.handles.word(handle);
+            self.work.push_back(Work::TakeAway { handle });
         }
     }
 
@@ -447,7 +459,9 @@ impl<P: Payload> Broker<P> {
     ) -> Box<[HandleEntry]> {
         let mut give = |word: &u64| {
             let lost = HandleEntry { handle: 0, rights: Rights::NONE, flags: 0 };
-            let Some(handle) = self.handles.find(*word) else { return lost };
+            let Some(handle) = self.handles.find(*word).filter(|&handle| !self.handles[handle].void) else {
+                return lost;
+            };
             if self.check_handle_quota(to).is_err() {
                 self.erase_handle(turn, handle);
                 self.counters.handles_dropped += 1;

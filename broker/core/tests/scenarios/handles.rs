@@ -80,6 +80,24 @@ fn narrowing_makes_a_second_weaker_handle() {
 }
 
 #[test]
+fn a_call_scoped_handle_dies_with_its_call() {
+    check(
+        r#"
+        svc serves acme.svc as s              -> svc served s epoch=1
+        low serves acme.low as l              -> low served l epoch=2
+        ann opens acme.svc as h               -> ann opened h call epoch=1
+        ann opens acme.low as x rights=call+delegate -> ann opened x call+delegate epoch=2
+        ann calls h c1 handles=x:call:scoped  -> svc gets r1 on s from ann +g1:call
+        svc calls g1 n1                       -> low gets r2 on l from svc
+        svc replies r1                        -> ann c1 Reply; svc n1 HandleRevoked; low cancel r2 HandleRevoked; svc revoked g1
+        svc calls g1 n2                       -> svc n2 HandleRevoked
+        ann calls h c2 handles=x:call:scoped  -> svc gets r3 on s from ann +g2:call
+        ann cancels c2                        -> ann c2 Cancelled; svc cancel r3 Cancelled; svc revoked g2
+        "#,
+    );
+}
+
+#[test]
 fn when_the_root_disconnects_what_rests_on_it_is_revoked_unless_persistent() {
     check(
         r#"
@@ -235,8 +253,29 @@ fn a_server_may_end_with_a_handle_on_itself_in_a_callers_hands() {
         ann opens acme.svc as h rights=call+delegate -> ann opened h call+delegate epoch=1
         ann calls h c1 handles=h:call:scoped  -> svc gets r1 on s from ann +g1:call
         ann closes h                          -> ann done
-        svc closes s                          -> ann c1 Abandoned; svc revoked g1; svc done
+        svc closes s                          -> ann c1 Abandoned; svc done; svc revoked g1
         ann asks names                        -> ann told names=0
         "#,
     );
+}
+
+#[test]
+fn a_long_chain_of_scoped_handles_is_taken_down_in_bounded_space() {
+    // Each call carries the handle through which the next is made, all to oneself: ending the first
+    // ends all of them. A broker that did so by recursion would run out of stack.
+    let mut script = String::from(
+        "limit user.calls_open=60000 user.handles=60000\n\
+         svc serves acme.x calls=60000 as s -> svc served s epoch=1\n\
+         svc opens acme.x as g0 rights=call+delegate -> svc opened g0 call+delegate epoch=1\n",
+    );
+    for link in 1..=3000 {
+        script.push_str(&format!(
+            "svc calls g{} c{link} handles=g0:call+delegate:scoped -> svc gets r{link} on s from svc +g{link}:call+delegate\n",
+            link - 1
+        ));
+    }
+    script.push_str("svc replies r1 -> svc c1 Reply; ...\n");
+    script.push_str("svc asks calls_open -> svc told calls_open=0\n");
+    script.push_str("svc asks handles -> svc told handles=2\n");
+    crate::script::check_quickly(&script);
 }
