@@ -122,6 +122,12 @@ impl<P: Payload> Broker<P> {
             list.push(&mut self.handles, handle, |grip| &mut grip.by_root);
             self.peer_mut(root.slot).granted = list;
         }
+        let scope = self.handles[handle].scope;
+        if scope != NONE {
+            let mut list = self.calls[scope].scoped;
+            list.push(&mut self.handles, handle, |grip| &mut grip.by_scope);
+            self.calls[scope].scoped = list;
+        }
         handle
     }
 
@@ -244,7 +250,7 @@ impl<P: Payload> Broker<P> {
     ) -> Result<control::Opened, (Outcome, String)> {
         let handle = self.find_handle(from, ask.handle)?;
         let rights = Rights(ask.rights);
-        let Grip { object, root, lineage, persistent, server, .. } = self.handles[handle];
+        let Grip { object, root, lineage, persistent, scope, server, .. } = self.handles[handle];
         if server != NONE {
             return Err((Outcome::Invalid, "a serving handle has nothing to narrow".to_string()));
         }
@@ -256,7 +262,8 @@ impl<P: Payload> Broker<P> {
             ));
         }
         let root_identity = Rc::clone(&self.handles[handle].root_identity);
-        let grip = Grip { root, root_identity, lineage, persistent, ..self.own_grip(from, object, rights) };
+        let grip =
+            Grip { root, root_identity, lineage, persistent, scope, ..self.own_grip(from, object, rights) };
         let new = self.new_handle(from, grip)?;
         Ok(self.opened(new))
     }
@@ -428,25 +435,29 @@ impl<P: Payload> Broker<P> {
             return Err((Outcome::Denied, message));
         }
         self.check_handle_quota(from)?;
-        let scope = match call {
-            Some(call) if entry.flags & handle_flags::CALL_SCOPED != 0 => call,
-            _ => NONE,
-        };
         let grip = &self.handles[handle];
+        // Passing on only narrows, in time too: what dies with a call still does, and what dies with
+        // its root is not made to outlive it by anybody else.
+        let scope = match call {
+            _ if grip.scope != NONE => grip.scope,
+            _ if entry.flags & handle_flags::CALL_SCOPED == 0 => NONE,
+            Some(call) => call,
+            None => {
+                let message =
+                    "CALL_SCOPED is for CALL and ITEM: with no other message does a call go on (SPEC 5.7)";
+                return Err((Outcome::Invalid, message.to_string()));
+            }
+        };
+        let lasting = grip.lineage == 0 || grip.persistent;
         let new = Grip {
             root: grip.root,
             root_identity: Rc::clone(&grip.root_identity),
             lineage: if grip.lineage == 0 { entry.handle } else { grip.lineage },
-            persistent: entry.flags & handle_flags::PERSISTENT != 0,
+            persistent: lasting && entry.flags & handle_flags::PERSISTENT != 0,
             scope,
             ..self.own_grip(from, object, entry.rights)
         };
         let new = self.enter_handle(new);
-        if scope != NONE {
-            let mut list = self.calls[scope].scoped;
-            list.push(&mut self.handles, new, |grip| &mut grip.by_scope);
-            self.calls[scope].scoped = list;
-        }
         Ok(self.handles.word(new))
     }
 

@@ -98,6 +98,38 @@ fn a_call_scoped_handle_dies_with_its_call() {
 }
 
 #[test]
+fn what_is_made_of_a_call_scoped_handle_dies_with_the_call_too() {
+    check(
+        r#"
+        svc serves acme.svc as s              -> svc served s epoch=1
+        low serves acme.low as l              -> low served l epoch=2
+        ann opens acme.svc as h               -> ann opened h call epoch=1
+        ann opens acme.low as x rights=call+delegate -> ann opened x call+delegate epoch=2
+        svc opens acme.low as y               -> svc opened y call epoch=2
+        ann calls h c1 handles=x:call+delegate:scoped -> svc gets r1 on s from ann +g1:call+delegate
+        svc narrows g1 rights=call as n       -> svc opened n call epoch=2
+        svc calls y n1 handles=g1:call        -> low gets r2 on l from svc +g2:call
+        svc replies r1                        -> ann c1 Reply; svc revoked g1; svc revoked n; low revoked g2
+        low asks handles                      -> low told handles=5
+        "#,
+    );
+}
+
+#[test]
+fn call_scoped_is_for_messages_of_a_call_that_goes_on() {
+    check(
+        r#"
+        svc serves acme.svc as s              -> svc served s epoch=1
+        svc opens acme.svc as o rights=call+delegate -> svc opened o call+delegate epoch=1
+        ann opens acme.svc as h rights=call+delegate -> ann opened h call+delegate epoch=1
+        ann sends h tag=1 handles=h:call:scoped -> ann unsent h Invalid messages=1 tag=1 ~CALL_SCOPED
+        ann calls h c1                        -> svc gets r1 on s from ann
+        svc replies r1 handles=o:call:scoped  -> ann c1 Failed ~CALL_SCOPED
+        "#,
+    );
+}
+
+#[test]
 fn when_the_root_disconnects_what_rests_on_it_is_revoked_unless_persistent() {
     check(
         r#"
@@ -129,6 +161,22 @@ fn the_root_is_kept_when_a_handle_is_passed_on() {
         svc closes g1                         -> svc done
         low calls g2 m1                       -> low gets r3 on l from low
         ann leaves                            -> svc cancel r1 PeerDied; low m1 HandleRevoked; low cancel r3 HandleRevoked; low revoked g2; forget ann
+        "#,
+    );
+}
+
+#[test]
+fn nobody_makes_a_handle_last_longer_than_it_was_given() {
+    check(
+        r#"
+        svc serves acme.svc as s              -> svc served s epoch=1
+        low serves acme.low as l              -> low served l epoch=2
+        ann opens acme.svc as h               -> ann opened h call epoch=1
+        ann opens acme.low as x rights=call+delegate -> ann opened x call+delegate epoch=2
+        svc opens acme.low as y               -> svc opened y call epoch=2
+        ann calls h c1 handles=x:call+delegate -> svc gets r1 on s from ann +g1:call+delegate
+        svc calls y n1 handles=g1:call:persistent -> low gets r2 on l from svc +g2:call
+        ann leaves                            -> svc cancel r1 PeerDied; svc revoked g1; low revoked g2; forget ann
         "#,
     );
 }
