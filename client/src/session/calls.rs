@@ -82,7 +82,8 @@ impl Calls {
         self.open += 1;
         if let Some(slot) = self.free.pop() {
             let entry = &mut self.slots[slot as usize];
-            entry.generation = entry.generation.wrapping_add(1);
+            // Never 0: an id of 0 means one-way sends in CREDIT (SPEC 4.2).
+            entry.generation = entry.generation.checked_add(1).unwrap_or(1);
             entry.state = State::Open;
             entry.tag = tag;
             entry.deadline = deadline;
