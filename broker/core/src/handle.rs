@@ -36,6 +36,8 @@ pub(crate) struct Grip {
     pub(crate) scope: u32,
     /// Whether that call has ended: the handle is about to be taken away, and void already.
     void: bool,
+    /// Bytes of sends that may be on their way, as its holder was told.
+    pub(crate) send_bytes_max: u32,
     /// Bytes of sends that are on their way.
     pub(crate) uncredited: u64,
     /// Bytes that have arrived and of which the holder has not been told.
@@ -76,6 +78,7 @@ impl<P: Payload> Broker<P> {
             server: NONE,
             scope: NONE,
             void: false,
+            send_bytes_max: self.limits.send_bytes,
             uncredited: 0,
             returned: 0,
             by_holder: Links::OUT,
@@ -274,7 +277,7 @@ impl<P: Payload> Broker<P> {
             handle: self.handles.word(handle),
             rights: grip.rights.0,
             epoch: self.objects[grip.object].epoch.0,
-            send_bytes: self.limits.send_bytes,
+            send_bytes: grip.send_bytes_max,
         }
     }
 

@@ -16,12 +16,13 @@ impl<P: Payload> Broker<P> {
         let handle = match self.find_handle(from, header.handle) {
             Ok(handle) => handle,
             Err((outcome, message)) => {
+                self.counters.sends_failed += 1;
                 return self.tell_sender(turn, from, &header, outcome, &Failure::new(message), 1);
             }
         };
         let bytes = padded(header.len as usize) as u64;
-        let most = u64::from(self.limits.send_bytes);
         let grip = &mut self.handles[handle];
+        let most = u64::from(grip.send_bytes_max);
         // SPEC 4.9: beyond half the window, a message must fit into the rest of it.
         let fits = grip.uncredited + bytes <= most || grip.uncredited <= most / 2;
         grip.uncredited += bytes;
@@ -143,9 +144,9 @@ impl<P: Payload> Broker<P> {
     /// Gives bytes of the send window back to the holder of a handle, told in quarters of the window.
     /// The server holds back at most a quarter too (SPEC 5.3), so half is always there to be used.
     pub(crate) fn give_back(&mut self, turn: &mut Turn<'_, P>, word: u64, bytes: u64) {
-        let most = u64::from(self.limits.send_bytes);
         let Some(handle) = self.handles.find(word) else { return };
         let grip = &mut self.handles[handle];
+        let most = u64::from(grip.send_bytes_max);
         grip.uncredited -= bytes;
         grip.returned += bytes;
         if most / 4 <= grip.returned {

@@ -50,6 +50,25 @@ fn the_window_of_a_handle_is_enforced_and_given_back_in_quarters() {
 }
 
 #[test]
+fn a_reload_that_changes_the_window_leaves_open_handles_theirs() {
+    check(
+        r#"
+        limit send_bytes=1024
+        svc serves acme.x window=1024 as s    -> svc served s epoch=1
+        ann opens acme.x as h                 -> ann opened h call epoch=1
+        limit send_bytes=1000000
+        reloaded
+        ann sends h bytes=960                 -> svc receives on s from ann [960 bytes]
+        svc credits s 1024                    -> ann credit h 1024
+        limit send_bytes=64
+        reloaded
+        ann sends h bytes=448                 -> svc receives on s from ann [448 bytes]
+        ann sends h bytes=448                 -> svc receives on s from ann [448 bytes]
+        "#,
+    );
+}
+
+#[test]
 fn senders_are_told_of_what_a_dead_server_had_not_credited() {
     check(
         r#"
@@ -78,6 +97,23 @@ fn senders_are_told_when_a_server_stops_serving() {
         ann sends h tag=2
         svc closes s                          -> ann unsent h PeerDied messages=1 tag=1
             ; ann unsent h NoOwner messages=1 tag=2; svc done
+        "#,
+    );
+}
+
+#[test]
+fn a_send_that_cannot_be_delivered_is_told_with_its_tag() {
+    check(
+        r#"
+        limit payload_bytes_max=100
+        svc serves acme.x as s                -> svc served s epoch=1
+        ann opens acme.x as h rights=delegate -> ann opened h delegate epoch=1
+        ann sends h tag=1                     -> ann unsent h Denied messages=1 tag=1
+        ann sends #12345678901 tag=2          -> ann unsent #0x2dfdc1c35 Invalid messages=1 tag=2
+        ann opens acme.x as h2                -> ann opened h2 call epoch=1
+        ann sends h2 tag=3 deadline=-1ms      -> ann unsent h2 DeadlineExceeded messages=1 tag=3
+        ann sends h2 tag=4 handles=h2:call    -> ann unsent h2 Denied messages=1 tag=4
+        ann asks sends_failed                 -> ann told sends_failed=4
         "#,
     );
 }
