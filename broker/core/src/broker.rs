@@ -161,10 +161,15 @@ impl<P: Payload> Broker<P> {
     pub fn handle(&mut self, now: Instant, input: Input<P>, effects: &mut Vec<Effect<P>>) {
         let mut turn = Turn { now, effects };
         let turn = &mut turn;
+        // A deadline that has come counts, whatever came with it.
+        if self.timers.next().is_some_and(|at| at <= now) {
+            self.wake(turn);
+        }
         match input {
             Input::Frame { from, header, tail } => self.frame(turn, from, header, tail),
             Input::Wrote { peer, bytes } => self.wrote(turn, peer.slot, bytes),
-            Input::Wake => self.wake(turn),
+            // That was it.
+            Input::Wake => {}
             Input::Connect { peer, identity } => self.connect(turn, peer, identity),
             Input::Disconnect { peer, how } => self.disconnect(turn, peer, how),
             Input::Oversized { from, header } => self.oversized(turn, from, &header),

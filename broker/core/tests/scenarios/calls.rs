@@ -123,6 +123,18 @@ fn a_call_ends_at_its_deadline_and_a_late_answer_is_dropped() {
 }
 
 #[test]
+fn a_deadline_that_has_come_counts_whatever_else_happens_first() {
+    check(
+        r#"
+        svc serves acme.echo as s             -> svc served s epoch=1
+        ann opens acme.echo as h              -> ann opened h call epoch=1
+        ann calls h c1 deadline=10ms          -> svc gets r1 on s from ann deadline=10ms
+        +10ms svc replies r1 "too late"       -> ann c1 DeadlineExceeded; svc cancel r1 DeadlineExceeded
+        "#,
+    );
+}
+
+#[test]
 fn cancel_is_final_for_the_caller_and_advice_to_the_server() {
     check(
         r#"
