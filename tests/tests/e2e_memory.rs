@@ -16,7 +16,7 @@ fn ten_thousand_idle_connections_cost_a_kibibyte_each_and_give_it_back() {
     let (files, alone) = (open_files(daemon.pid()), observer.status());
 
     let mut peaks = Vec::new();
-    for round in 0..3 {
+    for round in 0..6 {
         let before = anonymous_bytes(daemon.pid());
         let mut crowd = User::ourselves().crowd(&socket, CROWD);
         for _ in 0..CROWD {
@@ -38,7 +38,8 @@ fn ten_thousand_idle_connections_cost_a_kibibyte_each_and_give_it_back() {
         until("the crowd to be gone", || observer.status().connections == alone.connections);
         until("its descriptors to be closed", || open_files(daemon.pid()) == files);
     }
-    assert!(peaks[2] <= peaks[0] + peaks[0] / 10, "each round costs more than the one before: {peaks:?}");
+    // The first rounds bring tables and the allocator to their size; a leak goes on.
+    assert!(peaks[5] <= peaks[2] + peaks[2] / 10, "each round costs more than the one before: {peaks:?}");
 
     let status = observer.status();
     assert_eq!((status.names, status.names_owned), (alone.names, alone.names_owned));
