@@ -13,8 +13,11 @@ use crate::{Board, CallError, Context, Service};
 /// Messages of one batch stay in their order. What is sent beside the batch is not ordered with it
 /// before [`Batch::flush`].
 ///
-/// ```no_run
-/// let board = switchboard::Board::connect()?;
+/// ```
+/// # let broker = switchboard_broker::Embedded::start(&switchboard_broker::Options::default())?;
+/// # let socket = broker.socket();
+/// # let board = switchboard::Board::builder().socket(socket).connect()?;
+/// # let _log = board.serve("acme.log").start(|_| Ok(()))?;
 /// let log = board.service("acme.log");
 /// let mut batch = board.batch();
 /// for line in ["one", "two", "three"] {

@@ -16,8 +16,12 @@ use crate::{Batch, BoardBuilder, CallError, ConnectError, Handle, Notice, ServeB
 /// behind it: whoever waits reads for everyone. What it is *for* is in [`Board::service`] (to call)
 /// and [`Board::serve`] (to be called).
 ///
-/// ```no_run
-/// let board = switchboard::Board::connect()?;
+/// ```
+/// # let broker = switchboard_broker::Embedded::start(&switchboard_broker::Options::default())?;
+/// # let socket = broker.socket();
+/// # let other = switchboard::Board::builder().socket(socket).connect()?;
+/// # let _upper = other.serve("acme.upper").start(|request| Ok(request.payload().to_ascii_uppercase()))?;
+/// let board = switchboard::Board::builder().socket(socket).connect()?;
 /// let reply = board.service("acme.upper").call("hello")?;
 /// assert_eq!(&reply[..], b"HELLO");
 /// # Ok::<(), Box<dyn std::error::Error>>(())

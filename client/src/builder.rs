@@ -11,17 +11,19 @@ use crate::{Board, ConnectError, Notice, Reconnect};
 
 /// Settings of a connection, made by [`Board::builder`].
 ///
-/// ```no_run
+/// ```
+/// # let broker = switchboard_broker::Embedded::start(&switchboard_broker::Options::default())?;
+/// # let socket = broker.socket();
 /// use std::time::Duration;
 /// use switchboard::{Board, Reconnect};
 ///
 /// let board = Board::builder()
-///     .socket("/run/user/1000/switchboard.sock")
+///     .socket(socket)
 ///     .program("mixer")
 ///     .timeout(Duration::from_secs(5))
 ///     .reconnect(Reconnect::never())
 ///     .connect()?;
-/// # Ok::<(), switchboard::ConnectError>(())
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug)]
 #[must_use = "nothing happens before `connect`"]

@@ -11,10 +11,15 @@ use crate::{CallError, Context, Pass, Pending, Reply, ReplyStream, Service};
 
 /// What is to be asked of a service; made by [`Service::request`].
 ///
-/// ```no_run
+/// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let broker = switchboard_broker::Embedded::start(&switchboard_broker::Options::default())?;
+/// # let socket = broker.socket();
+/// # let other = switchboard::Board::builder().socket(socket).connect()?;
+/// # let _images = other.serve("acme.images").start(|request| Ok(request.method().to_string()))?;
+/// # let board = switchboard::Board::builder().socket(socket).connect()?;
 /// use std::time::Duration;
-/// let board = switchboard::Board::connect()?;
+///
 /// let images = board.service("acme.images");
 /// let reply = images
 ///     .request()
@@ -23,6 +28,7 @@ use crate::{CallError, Context, Pass, Pending, Reply, ReplyStream, Service};
 ///     .priority(3)
 ///     .payload(b"...")
 ///     .call()?;
+/// # assert_eq!(&reply[..], b"resize");
 /// # Ok(()) }
 /// ```
 #[derive(Clone, Debug)]

@@ -3,10 +3,12 @@
 //! A [`Board`] is a connection to the broker, shared by any number of threads. Through it a program
 //! calls services by name, and serves names of its own:
 //!
-//! ```no_run
+//! ```
+//! # let broker = switchboard_broker::Embedded::start(&switchboard_broker::Options::default())?;
+//! # let socket = broker.socket();
 //! use switchboard::Board;
 //!
-//! let board = Board::connect()?;
+//! let board = Board::builder().socket(socket).connect()?; // or just `Board::connect()`
 //! let _server = board.serve("acme.upper").start(|request| Ok(request.payload().to_ascii_uppercase()))?;
 //!
 //! let reply = board.service("acme.upper").call("hello")?;

@@ -102,12 +102,18 @@ impl Pending {
 /// Waits until one of these calls, all of one board, has ended; takes it out and gives its end.
 /// `None` if there are none, or when the time is up.
 ///
-/// ```no_run
+/// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let board = switchboard::Board::connect()?;
+/// # let broker = switchboard_broker::Embedded::start(&switchboard_broker::Options::default())?;
+/// # let socket = broker.socket();
+/// # let other = switchboard::Board::builder().socket(socket).connect()?;
+/// # let _one = other.serve("acme.one").start(|_| Ok("first"))?;
+/// # let _other = other.serve("acme.other").start_deferred(std::mem::forget)?;
+/// # let board = switchboard::Board::builder().socket(socket).connect()?;
 /// let (one, other) = (board.service("acme.one"), board.service("acme.other"));
 /// let mut pending = vec![one.request().start()?, other.request().start()?];
 /// let first = switchboard::wait_any(&mut pending, None).expect("two calls")?;
+/// assert_eq!(&first[..], b"first");
 /// // the slower one is cancelled when `pending` is dropped
 /// # Ok(()) }
 /// ```

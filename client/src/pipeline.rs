@@ -10,18 +10,21 @@ use crate::{CallBuilder, CallError, Reply, Service};
 /// whatever ends were read together are handed over together, in the order in which they came. Made by
 /// [`Service::pipeline`]. Dropping it cancels what is open.
 ///
-/// ```no_run
-/// let board = switchboard::Board::connect()?;
+/// ```
+/// # let broker = switchboard_broker::Embedded::start(&switchboard_broker::Options::default())?;
+/// # let socket = broker.socket();
+/// # let board = switchboard::Board::builder().socket(socket).connect()?;
+/// # let _squares = board.serve("acme.squares").start(|request| Ok(request.take_payload()))?;
 /// let squares = board.service("acme.squares");
 /// let mut pipeline = squares.pipeline(64)?;
 /// for number in 0..1000u64 {
 ///     while pipeline.is_full() {
-///         pipeline.wait(|tag, reply| println!("{tag}: {reply:?}"))?;
+///         pipeline.wait(|tag, reply| assert_eq!(reply.unwrap()[..], tag.to_le_bytes()))?;
 ///     }
 ///     pipeline.submit(number, &number.to_le_bytes())?;
 /// }
 /// while pipeline.open() > 0 {
-///     pipeline.wait(|tag, reply| println!("{tag}: {reply:?}"))?;
+///     pipeline.wait(|_, reply| drop(reply.unwrap()))?;
 /// }
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```

@@ -77,7 +77,7 @@ impl Request {
     ///
     /// # Errors
     ///
-    /// `Invalid`, to be given to the caller with `?`... as the fault it is.
+    /// `Invalid`, as the fault that the handler gives its caller with `?`.
     pub fn typed<T: serde::de::DeserializeOwned>(&self) -> Result<T, Fault> {
         codec::from_slice(self.payload())
             .map_err(|error| Fault::invalid(format!("the request is not what was expected: {error}")))

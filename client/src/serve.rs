@@ -15,9 +15,19 @@ use crate::{Board, CallError, Fault, Request, Response, Server};
 /// one that takes `Request` answers when it likes. It may make calls itself; they inherit deadline and
 /// priority. A handler that panics ends that one request with `Failed`.
 ///
-/// ```no_run
-/// let board = switchboard::Board::connect()?;
+/// ```
+/// # let broker = switchboard_broker::Embedded::start(&switchboard_broker::Options::default())?;
+/// # let socket = broker.socket();
+/// # let board = switchboard::Board::builder().socket(socket).connect()?;
+/// # let caller = switchboard::Board::builder().socket(socket).connect()?;
+/// # let stop = board.clone();
+/// # let calling = std::thread::spawn(move || {
+/// #     caller.wait_for("acme.upper", None).unwrap();
+/// #     assert_eq!(&caller.service("acme.upper").call("x").unwrap()[..], b"X");
+/// #     stop.close();
+/// # });
 /// board.serve("acme.upper").run(|request| Ok(request.payload().to_ascii_uppercase()))?;
+/// # calling.join().unwrap();
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug)]

@@ -12,7 +12,7 @@ use switchboard_protocol::control::{Operation, Served};
 use switchboard_protocol::{Epoch, Rights, Verb};
 
 use crate::driver::{
-    Awaits, Owner, RawReply, ServerState, Shared, State, TicketId, Until, after, decode_reply,
+    Awaits, Delivery, Owner, RawReply, ServerState, Shared, State, TicketId, Until, after, decode_reply,
 };
 use crate::{Board, CallError, Fault, Handle, Request, Response};
 
@@ -124,7 +124,7 @@ impl ServerCore {
     fn work(&self, work: &Work, is_alone: bool) {
         let (board, serving) = (&self.board, self.serving);
         let mut turn = Turn::default();
-        let mut batch = VecDeque::new();
+        let mut batch: VecDeque<Box<Delivery>> = VecDeque::new();
         loop {
             let mut state = board.lock();
             turn.give_back(&mut state);
@@ -145,6 +145,8 @@ impl ServerCore {
                     } else {
                         batch.extend(server.queue.pop_front());
                     }
+                    // Those whose callers have their outcome already need no work any more.
+                    batch.retain(|delivery| !state.drop_if_cancelled(delivery));
                     (!batch.is_empty()).then_some(true)
                 },
             );

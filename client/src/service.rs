@@ -66,6 +66,24 @@ impl Service {
 
     /// Calls with serde types: postcard on the way out and back.
     ///
+    /// ```
+    /// # let broker = switchboard_broker::Embedded::start(&switchboard_broker::Options::default())?;
+    /// # let board = switchboard::Board::builder().socket(broker.socket()).connect()?;
+    /// use serde::{Deserialize, Serialize};
+    /// use switchboard::Response;
+    ///
+    /// #[derive(Serialize, Deserialize)]
+    /// struct Resize { width: u32, height: u32 }
+    ///
+    /// let _server = board.serve("acme.images").start(|request| {
+    ///     let Resize { width, height } = request.typed()?;
+    ///     Response::typed(&(u64::from(width) * u64::from(height)))
+    /// })?;
+    /// let pixels: u64 = board.service("acme.images").call_typed("resize", &Resize { width: 3, height: 4 })?;
+    /// assert_eq!(pixels, 12);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// As [`Service::call`]; `Invalid` if the request cannot be encoded, `Failed` if the reply is not

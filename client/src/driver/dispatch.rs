@@ -150,6 +150,21 @@ impl State {
         }
     }
 
+    /// Ends a request that was cancelled before anybody took it up; `true` if it was.
+    #[inline]
+    pub(crate) fn drop_if_cancelled(&mut self, delivery: &Delivery) -> bool {
+        let Some(request) = delivery.request else { return false };
+        if self.session.is_cancelled(request).is_none() {
+            return false;
+        }
+        for entry in &delivery.handles {
+            self.session.discard(entry.handle);
+        }
+        // Only that frees its place (SPEC 5.2); nobody hears it.
+        self.session.answer_otherwise(request, Outcome::Abandoned, &Failure::new("it was cancelled"));
+        true
+    }
+
     fn deliver_item(&mut self, tag: u64, frame: Frame<'_>) {
         let item = self.raw(0, frame);
         let Some(ticket) = self.tickets.get(TicketId(tag)) else { return };
