@@ -161,15 +161,10 @@ impl<P: Payload> Broker<P> {
     pub fn handle(&mut self, now: Instant, input: Input<P>, effects: &mut Vec<Effect<P>>) {
         let mut turn = Turn { now, effects };
         let turn = &mut turn;
-        // A deadline that has come counts, whatever came with it.
-        if self.timers.next().is_some_and(|at| at <= now) {
-            self.wake(turn);
-        }
         match input {
             Input::Frame { from, header, tail } => self.frame(turn, from, header, tail),
             Input::Wrote { peer, bytes } => self.wrote(turn, peer.slot, bytes),
-            // That was it.
-            Input::Wake => {}
+            Input::Wake => self.wake(turn),
             Input::Connect { peer, identity } => self.connect(turn, peer, identity),
             Input::Disconnect { peer, how } => self.disconnect(turn, peer, how),
             Input::Oversized { from, header } => self.oversized(turn, from, &header),
@@ -211,6 +206,10 @@ impl<P: Payload> Broker<P> {
 
     #[inline]
     fn frame(&mut self, turn: &mut Turn<'_, P>, from: PeerId, header: Header, tail: P) {
+        // A deadline that has come counts, whatever frame came with it.
+        if self.timers.next().is_some_and(|at| at <= turn.now) {
+            self.wake(turn);
+        }
         let slot = from.slot;
         let peer = self.peers[slot as usize].as_mut().expect("a peer that is connected");
         assert!(peer.id == from, "the driver handed in a frame of {from}, which is not connected");
@@ -305,6 +304,8 @@ impl<P: Payload> Broker<P> {
         }
     }
 
+    #[cold]
+    #[inline(never)]
     fn wake(&mut self, turn: &mut Turn<'_, P>) {
         for _ in 0..DUE_MAX {
             match self.timers.due(turn.now) {
