@@ -1,3 +1,4 @@
 //! Simulation, conformance, crash, end-to-end and fuzz tests of Switchboard.
 
 pub mod rig;
+pub mod simulation;
