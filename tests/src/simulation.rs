@@ -490,7 +490,7 @@ impl World {
             Kind::Call if self.strikes(Planted::DoubledRequest) => self.heard(to, header, &tail)?,
             Kind::Call if self.planted == Some(Planted::Uncapped) => header.priority = 7,
             Kind::Call if self.planted == Some(Planted::Stretched) && header.deadline != 0 => {
-                header.deadline += 1
+                header.deadline += 1;
             }
             Kind::Reply | Kind::Outcome if self.strikes(Planted::Misdelivered) => {
                 if let Some(other) = self.peers.iter().filter_map(|peer| peer.id).find(|id| *id != to) {
