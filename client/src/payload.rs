@@ -21,7 +21,7 @@ pub struct Payload(Repr);
 enum Repr {
     Inline {
         len: u8,
-        bytes: [u8; INLINE_BYTES],
+        bytes: Inline,
     },
     /// `bytes[start..end]`; what is around it is left over from the frame it came in.
     Heap {
@@ -30,6 +30,11 @@ enum Repr {
         end: usize,
     },
 }
+
+/// Aligned, so that copies of it are of whole words that were written as whole words.
+#[derive(Clone, Copy)]
+#[repr(align(8))]
+struct Inline([u8; INLINE_BYTES]);
 
 const INLINE_BYTES: usize = 64;
 
@@ -65,15 +70,15 @@ fn give_buffer(bytes: Vec<u8>) {
 impl Payload {
     /// No bytes.
     pub const fn new() -> Self {
-        Self(Repr::Inline { len: 0, bytes: [0; INLINE_BYTES] })
+        Self(Repr::Inline { len: 0, bytes: Inline([0; INLINE_BYTES]) })
     }
 
     /// A copy of `bytes`.
     #[inline]
     pub fn copy_from(bytes: &[u8]) -> Self {
         if bytes.len() <= INLINE_BYTES {
-            let mut inline = [0; INLINE_BYTES];
-            inline[..bytes.len()].copy_from_slice(bytes);
+            let mut inline = Inline([0; INLINE_BYTES]);
+            inline.0[..bytes.len()].copy_from_slice(bytes);
             return Self(Repr::Inline { len: bytes.len() as u8, bytes: inline });
         }
         if bytes.len() < SPARE_BYTES_MIN {
@@ -94,15 +99,15 @@ impl Payload {
     #[inline]
     pub fn as_slice(&self) -> &[u8] {
         match &self.0 {
-            Repr::Inline { len, bytes } => &bytes[..usize::from(*len)],
+            Repr::Inline { len, bytes } => &bytes.0[..usize::from(*len)],
             Repr::Heap { bytes, start, end } => &bytes[*start..*end],
         }
     }
 
     /// The bytes as a vector of their own.
     pub fn into_vec(mut self) -> Vec<u8> {
-        match std::mem::replace(&mut self.0, Repr::Inline { len: 0, bytes: [0; INLINE_BYTES] }) {
-            Repr::Inline { len, bytes } => bytes[..usize::from(len)].to_vec(),
+        match std::mem::replace(&mut self.0, Repr::Inline { len: 0, bytes: Inline([0; INLINE_BYTES]) }) {
+            Repr::Inline { len, bytes } => bytes.0[..usize::from(len)].to_vec(),
             Repr::Heap { mut bytes, start, end } => {
                 bytes.truncate(end);
                 if start > 0 {
@@ -116,7 +121,7 @@ impl Payload {
 
 impl Default for Repr {
     fn default() -> Self {
-        Self::Inline { len: 0, bytes: [0; INLINE_BYTES] }
+        Self::Inline { len: 0, bytes: Inline([0; INLINE_BYTES]) }
     }
 }
 

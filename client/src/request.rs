@@ -61,6 +61,24 @@ impl Request {
         Self { board, delivery, handles, is_settled: false }
     }
 
+    /// Becomes another request; the box of the one before, which was settled, comes back.
+    #[inline]
+    pub(crate) fn reload(&mut self, delivery: Box<Delivery>) -> Box<Delivery> {
+        assert!(self.is_settled, "a request is settled before it makes room for the next");
+        self.is_settled = false;
+        let mut before = std::mem::replace(&mut self.delivery, delivery);
+        // What it held is not kept for longer than it was needed.
+        before.payload = Payload::new();
+        if !self.handles.is_empty() {
+            self.handles.clear();
+        }
+        if !self.delivery.handles.is_empty() {
+            let entries = std::mem::take(&mut self.delivery.handles);
+            self.handles = Handle::received(&self.board, &entries, self.delivery.connection);
+        }
+        before
+    }
+
     /// The payload.
     #[inline]
     pub fn payload(&self) -> &[u8] {

@@ -12,7 +12,8 @@ use switchboard_protocol::control::{Operation, Served};
 use switchboard_protocol::{Epoch, Rights, Verb};
 
 use crate::driver::{
-    Awaits, Delivery, Owner, RawReply, ServerState, Shared, State, TicketId, Until, after, decode_reply,
+    Awaits, Boxes, Delivery, Owner, RawReply, ServerState, Shared, State, TicketId, Until, after,
+    decode_reply,
 };
 use crate::{Board, CallError, Fault, Handle, Request, Response};
 
@@ -32,9 +33,14 @@ pub(crate) struct ServerCore {
 }
 
 /// What is done with a request.
-pub(crate) struct Work(Box<WorkFn>);
+pub(crate) enum Work {
+    /// The handler returns the answer. The request is the worker's, and used again.
+    Returns(Box<Returns>),
+    /// The handler takes the request, and sees to the answer.
+    Deferred(Box<dyn Fn(Request) + Send + Sync>),
+}
 
-type WorkFn = dyn Fn(Request, &mut Turn) + Send + Sync;
+type Returns = dyn Fn(&mut Request, &mut Turn) + Send + Sync;
 
 /// What a worker owes for what it has read at once.
 #[derive(Debug, Default)]
@@ -45,6 +51,8 @@ pub(crate) struct Turn {
     consumed: u64,
     /// Answers wait to be written.
     has_answers: bool,
+    /// Of requests that were worked off.
+    boxes: Boxes,
 }
 
 /// A turn's answers are written after this long, even if there are more requests to handle.
@@ -57,12 +65,12 @@ impl Work {
     pub(crate) fn returns<R: Into<Response>>(
         handler: impl Fn(&mut Request) -> Result<R, Fault> + Send + Sync + 'static,
     ) -> Self {
-        Self(Box::new(move |mut request, turn| {
+        Self::Returns(Box::new(move |request, turn| {
             let entered = request.context().enter();
-            let result = catch_unwind(AssertUnwindSafe(|| handler(&mut request)));
+            let result = catch_unwind(AssertUnwindSafe(|| handler(request)));
             drop(entered);
             if request.is_one_way() {
-                turn.consume(&mut request);
+                turn.consume(request);
                 return;
             }
             let result = match result {
@@ -75,11 +83,32 @@ impl Work {
     }
 
     pub(crate) fn deferred(handler: impl Fn(Request) + Send + Sync + 'static) -> Self {
-        Self(Box::new(move |request, _| {
+        Self::Deferred(Box::new(move |request| {
             let _entered = request.context().enter();
             // A panic drops the request, which answers `Abandoned`; the server lives.
             let _ = catch_unwind(AssertUnwindSafe(|| handler(request)));
         }))
+    }
+
+    /// Has a request handled. `current` is the worker's own, from one to the next.
+    #[inline]
+    fn handle(
+        &self,
+        board: &Arc<Shared>,
+        delivery: Box<Delivery>,
+        current: &mut Option<Request>,
+        turn: &mut Turn,
+    ) {
+        match (self, current) {
+            (Self::Deferred(handler), _) => handler(Request::new(Arc::clone(board), delivery)),
+            (Self::Returns(handler), Some(request)) => {
+                turn.boxes.push(request.reload(delivery));
+                handler(request, turn);
+            }
+            (Self::Returns(handler), current) => {
+                handler(current.insert(Request::new(Arc::clone(board), delivery)), turn);
+            }
+        }
     }
 }
 
@@ -111,6 +140,7 @@ impl Turn {
             state.session.consumed(self.handle, self.consumed);
         }
         self.consumed = 0;
+        state.keep_boxes(&mut self.boxes);
     }
 }
 
@@ -124,6 +154,7 @@ impl ServerCore {
     fn work(&self, work: &Work, is_alone: bool) {
         let (board, serving) = (&self.board, self.serving);
         let mut turn = Turn::default();
+        let mut current = None;
         let mut batch: VecDeque<Box<Delivery>> = VecDeque::new();
         loop {
             let mut state = board.lock();
@@ -161,7 +192,7 @@ impl ServerCore {
             }
             let mut begin = (batch.len() > 1).then(Instant::now);
             while let Some(delivery) = batch.pop_front() {
-                (work.0)(Request::new(Arc::clone(board), delivery), &mut turn);
+                work.handle(board, delivery, &mut current, &mut turn);
                 if turn.has_answers && begin.is_some_and(|begin| begin.elapsed() > TURN_MAX) {
                     let mut state = board.lock();
                     turn.give_back(&mut state);

@@ -10,10 +10,16 @@ use super::wait::Awaits;
 use crate::CallError;
 use crate::session::{Answer, Event, Frame, Inbox, RequestId};
 
+/// How many deliveries a worker takes at once: few enough that they are still in the cache when it
+/// looks at them.
+const DELIVERIES_MAX: u32 = 64;
+
 impl State {
     /// Takes every whole frame of the inbox and puts that back. `leader` is what the thread that
-    /// read it waits for.
+    /// read it waits for: with enough for it to do, it stops, and [`State::is_paused`].
     pub(crate) fn take_frames(&mut self, mut inbox: Inbox, leader: Awaits) {
+        let mut deliveries = 0;
+        self.is_paused = false;
         let why = loop {
             match inbox.next_frame() {
                 Ok(None) => {
@@ -27,7 +33,17 @@ impl State {
                             reason => format!("{} ({reason:?})", farewell.message),
                         };
                     }
-                    Ok(Some(event)) => self.dispatch(event, leader),
+                    Ok(Some(event)) => {
+                        if let Event::Request { serving, .. } | Event::Message { serving, .. } = event {
+                            deliveries += u32::from(leader == Awaits::Server(serving));
+                        }
+                        self.dispatch(event, leader);
+                        if deliveries == DELIVERIES_MAX {
+                            self.is_paused = true;
+                            self.inbox = Some(inbox);
+                            return;
+                        }
+                    }
                     Ok(None) => {}
                     Err(violation) => break violation.to_string(),
                 },
@@ -97,7 +113,8 @@ impl State {
     fn deliver(&mut self, serving: u64, request: Option<RequestId>, frame: Frame<'_>, leader: Awaits) {
         let mut header = frame.header;
         header.deadline = self.session.to_our_time(header.deadline);
-        let extensions: Box<[u8]> = frame.tail().extensions.into();
+        let extensions: Box<[u8]> =
+            if header.ext_len == 0 { Box::default() } else { frame.tail().extensions.into() };
         if let (Some(request), Some(kind)) = (request, unknown_critical(&extensions)) {
             // SPEC 2.5: who does not know a critical extension must refuse the message.
             let message = format!("the service's library does not know the critical extension {kind:#06x}");
@@ -106,8 +123,21 @@ impl State {
         }
         let handles = frame.handles();
         let connection = self.link.connection;
-        let payload = frame.into_payload();
-        let delivery = Box::new(Delivery { header, request, extensions, payload, handles, connection });
+        let delivery = match self.spare.pop() {
+            Some(mut delivery) => {
+                delivery.header = header;
+                delivery.request = request;
+                delivery.extensions = extensions;
+                delivery.payload = frame.into_payload();
+                delivery.handles = handles;
+                delivery.connection = connection;
+                delivery
+            }
+            None => {
+                let payload = frame.into_payload();
+                Box::new(Delivery { header, request, extensions, payload, handles, connection })
+            }
+        };
         match self.server(serving) {
             Some(server) if server.end.is_none() => {
                 server.queue.push_back(delivery);
@@ -187,6 +217,7 @@ impl State {
         let _ = self.link.stream.shutdown();
         self.output = super::state::Output::default();
         self.inbox = None;
+        self.is_paused = false;
         let ended = self.session.end();
         self.end_tickets(ended, || CallError::connection_lost(why));
         self.identities.clear();

@@ -37,7 +37,7 @@ pub use notice::Notice;
 pub(crate) use restore::GOING_DOWN;
 #[cfg(feature = "tokio")]
 pub(crate) use send::no_room_in_time;
-pub(crate) use serving::{Delivery, ServerState};
+pub(crate) use serving::{Boxes, Delivery, ServerState};
 #[cfg(feature = "tokio")]
 pub(crate) use state::Guard;
 pub(crate) use state::{Shared, State};

@@ -45,6 +45,22 @@ pub(crate) struct Delivery {
     pub(crate) connection: u64,
 }
 
+/// Deliveries that were worked off. It is the boxes that are of use.
+pub(crate) type Boxes = Vec<Box<Delivery>>;
+
+/// How many boxes are kept.
+const SPARE_MAX: usize = 256;
+
+impl State {
+    /// Keeps boxes that were worked off.
+    #[inline]
+    pub(crate) fn keep_boxes(&mut self, boxes: &mut Boxes) {
+        let room = SPARE_MAX.saturating_sub(self.spare.len()).min(boxes.len());
+        self.spare.extend(boxes.drain(..room));
+        boxes.clear();
+    }
+}
+
 impl ServerState {
     pub(crate) fn new(body: control::Serve) -> Self {
         Self { body, handle: 0, reference: 0, epoch: 0, standby: 0, queue: VecDeque::new(), end: None }

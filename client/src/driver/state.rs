@@ -12,7 +12,7 @@ use switchboard_transport::Stream;
 use super::config::Config;
 use super::connect::Established;
 use super::notice::{Notice, Notices};
-use super::serving::ServerState;
+use super::serving::{Boxes, ServerState};
 use super::target::Target;
 use super::ticket::{End, Owner, TicketId, Tickets};
 use super::wait::{Awaits, Follower};
@@ -36,6 +36,8 @@ pub(crate) struct State {
     pub(crate) output: Output,
     /// At home while nobody reads.
     pub(crate) inbox: Option<Inbox>,
+    /// Whole frames are left in the inbox: they are taken before more is read.
+    pub(crate) is_paused: bool,
     pub(crate) tickets: Tickets,
     pub(crate) mailboxes: Vec<Option<Vec<(u64, End)>>>,
     pub(crate) followers: Vec<Follower>,
@@ -48,6 +50,8 @@ pub(crate) struct State {
     /// By `serving`, which is never used again.
     pub(crate) servers: BTreeMap<u64, ServerState>,
     pub(crate) servings: u64,
+    /// Boxes of deliveries that were worked off, to be used again.
+    pub(crate) spare: Boxes,
     pub(crate) notices: Notices,
     /// Notices for the callback, once the lock is released.
     pub(crate) told: Vec<Notice>,
@@ -115,6 +119,7 @@ impl Shared {
             },
             output: Output::default(),
             inbox: Some(inbox),
+            is_paused: false,
             tickets: Tickets::default(),
             mailboxes: Vec::new(),
             followers: Vec::new(),
@@ -123,6 +128,7 @@ impl Shared {
             tasks: Vec::new(),
             servers: BTreeMap::new(),
             servings: 0,
+            spare: Vec::new(),
             notices: Notices::default(),
             told: Vec::new(),
             services: HashMap::new(),

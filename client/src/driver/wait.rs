@@ -79,7 +79,7 @@ impl Shared {
     ) -> (Guard<'a>, Option<T>) {
         loop {
             let mut blocked = false;
-            if state.has_output() {
+            if state.has_output() && !state.may_gather() {
                 (state, blocked) = self.write(state);
             }
             if let Some(result) = check(&mut state) {
@@ -151,6 +151,10 @@ impl Shared {
         blocked: bool,
         awaits: Awaits,
     ) -> Guard<'a> {
+        if state.is_paused {
+            state.take_frames(inbox, awaits);
+            return self.settle(state);
+        }
         let stream = Arc::clone(&state.link.stream);
         if until == Until::CallEnds && !state.link.ticks {
             // On from the first call on: a program that only serves never wakes for nothing.
@@ -178,6 +182,11 @@ impl Shared {
             return state;
         }
         let Some(mut inbox) = state.inbox.take() else { return state };
+        if state.is_paused {
+            state.take_frames(inbox, Awaits::Nothing);
+            state.hand_over();
+            return self.settle(state);
+        }
         let stream = Arc::clone(&state.link.stream);
         self.release(state);
         let got = receive(&stream, &mut inbox, false);
@@ -242,7 +251,15 @@ fn left(until: u64) -> Duration {
     Duration::from_nanos(until.saturating_sub(clock::monotonic_ns()))
 }
 
+/// Answers are written once they are this many, even if there is more to answer.
+const GATHER_BYTES: usize = 64 << 10;
+
 impl State {
+    /// Whether writing can wait: there is more to be answered in what was read already.
+    fn may_gather(&mut self) -> bool {
+        self.is_paused && self.session.output().len() < GATHER_BYTES
+    }
+
     /// Makes a follower the leader, if there is one and nobody leads.
     #[inline]
     pub(crate) fn hand_over(&mut self) {
