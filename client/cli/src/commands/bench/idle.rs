@@ -99,8 +99,13 @@ fn say_hello(stream: &Stream) -> io::Result<()> {
     let header = Header { method: HELLO_MAGIC, ..Header::new(Kind::Hello) };
     write_frame(&mut frame, header, &[], &[], &encode(&hello));
     // A fresh socket has room for a hello.
-    let sent = stream.send_wait(&[IoSlice::new(&frame)], &[])?;
-    if sent == frame.len() { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) }
+    match stream.send_wait(&[IoSlice::new(&frame)], &[]) {
+        Ok(sent) if sent == frame.len() => Ok(()),
+        Ok(_) => Err(io::ErrorKind::WriteZero.into()),
+        // Refused and closed already; its goodbye is there to be read.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 fn await_welcome(stream: &Stream) -> Result<(), Failure> {
