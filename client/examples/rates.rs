@@ -96,7 +96,7 @@ fn pipelined(board: &Board) -> Result<(), Failed> {
 
 fn one_way(board: &Board) -> Result<(), Failed> {
     let service = board.service("example.rates");
-    let count = 20_000_000u64;
+    let count = 5_000_000u64;
     let received = || -> Result<u64, Failed> { Ok(u64::from_le_bytes(service.call("")?[..8].try_into()?)) };
     let before = received()?;
     let begin = Instant::now();
