@@ -48,6 +48,8 @@ pub struct Broker<P> {
     pub(crate) waiting: Slab<Waiting<P>>,
     /// Bytes held for all users: messages that wait, frames half received.
     pub(crate) buffered_bytes: u64,
+    /// Those of them that are set aside for frames that are coming in.
+    pub(crate) receiving_bytes: u64,
     /// Bytes that wait to be read by all peers, beyond what each may have for nothing.
     pub(crate) unread_bytes: u64,
     /// Watches, waits and monitors.
@@ -134,6 +136,7 @@ impl<P: Payload> Broker<P> {
             calls_open: 0,
             waiting: Slab::new(),
             buffered_bytes: 0,
+            receiving_bytes: 0,
             unread_bytes: 0,
             watching: 0,
             watches: Slab::new(),

@@ -168,7 +168,8 @@ impl<P: Payload> Broker<P> {
         assert_eq!(in_line, self.waiting.len());
         assert!(self.waiting.len() <= self.limits.waiting_max, "limits.waiting_max");
         let reserved: u64 = self.peers.iter().flatten().map(|peer| peer.reserved).sum();
-        assert_eq!(bytes + reserved, self.buffered_bytes);
+        assert_eq!((bytes + reserved, reserved), (self.buffered_bytes, self.receiving_bytes));
+        assert!(self.buffered_bytes <= self.limits.buffered_bytes_max, "limits.buffered_bytes_max");
         assert!(
             self.starved.len() <= 2 * self.connections as usize + 32,
             "those who wait for room are there"
@@ -231,6 +232,7 @@ impl<P: Payload> Broker<P> {
             sum.connections += 1;
             sum.watches += peer.watches;
             sum.buffered_bytes += peer.reserved;
+            sum.receiving_bytes += peer.reserved;
             sum.unread_bytes += peer.charged;
         }
         for (_, grip) in self.handles.iter() {
@@ -251,7 +253,7 @@ impl<P: Payload> Broker<P> {
             let sum = sums.remove(&user).unwrap_or_default();
             let all = |user: &User| {
                 let User { connections, handles, names, calls, waiting, watches, .. } = *user;
-                let bytes = [user.buffered_bytes, user.unread_bytes];
+                let bytes = [user.buffered_bytes, user.receiving_bytes, user.unread_bytes];
                 ([connections, handles, names, calls, waiting, watches], bytes)
             };
             assert_eq!(all(it), all(&sum), "user {}: connections, handles, names, calls, …", it.uid);

@@ -16,7 +16,8 @@ pub struct Limits {
     pub calls_open_max: u32,
     /// Messages that wait for a server, of all names.
     pub waiting_max: u32,
-    /// Bytes of payload of messages that wait, and of frames half received, of all users.
+    /// Bytes of payload of messages that wait, at most half of it, and of frames half received, of all
+    /// users.
     pub buffered_bytes_max: u64,
     /// Watches, waits and monitors at once.
     pub watches_max: u32,

@@ -468,12 +468,14 @@ impl<P: Payload> Broker<P> {
         let peer = self.peer(slot);
         assert_eq!(peer.reserved, 0, "one frame comes in at a time");
         let user = peer.user;
-        if !self.has_buffer(slot, bytes) {
+        if !self.may_receive(slot, bytes) {
             self.starve(turn, slot);
             return false;
         }
         self.users[user].buffered_bytes += bytes;
+        self.users[user].receiving_bytes += bytes;
         self.buffered_bytes += bytes;
+        self.receiving_bytes += bytes;
         self.peer_mut(slot).reserved = bytes;
         true
     }
@@ -498,13 +500,25 @@ impl<P: Payload> Broker<P> {
         self.starved.push_back(id);
     }
 
-    /// Whether a peer may hold `bytes` more in the broker. A frame always fits where its user holds
-    /// nothing yet, so that a small quota makes large frames slow and not impossible.
-    pub(crate) fn has_buffer(&self, slot: u32, bytes: u64) -> bool {
+    /// Whether a message of `bytes` may wait for a server. One always may where its user holds nothing
+    /// yet. All that waits takes half of what there is at most: the rest is for frames that come in,
+    /// among them the answers for which others wait.
+    pub(crate) fn may_wait(&self, slot: u32, bytes: u64) -> bool {
         let peer = self.peer(slot);
         let quota = self.limits.of_user(peer.identity.uid).buffered_bytes;
         let used = self.users[peer.user].buffered_bytes;
-        (used == 0 || used + bytes <= quota) && self.buffered_bytes + bytes <= self.limits.buffered_bytes_max
+        let waiting = self.buffered_bytes - self.receiving_bytes;
+        (used == 0 || used + bytes <= quota) && waiting + bytes <= self.limits.buffered_bytes_max / 2
+    }
+
+    /// Whether a frame of `bytes` may come in. One of each user always may, so that a small quota makes
+    /// large frames slow and not impossible, and what waits for a server never keeps its answer out.
+    fn may_receive(&self, slot: u32, bytes: u64) -> bool {
+        let peer = self.peer(slot);
+        let quota = self.limits.of_user(peer.identity.uid).buffered_bytes;
+        let user = &self.users[peer.user];
+        (user.receiving_bytes == 0 || user.buffered_bytes + bytes <= quota)
+            && self.buffered_bytes + bytes <= self.limits.buffered_bytes_max
     }
 
     /// Gives back what [`Self::reserve`] set aside.
@@ -513,6 +527,8 @@ impl<P: Payload> Broker<P> {
         let bytes = core::mem::take(&mut peer.reserved);
         if 0 < bytes {
             let user = peer.user;
+            self.users[user].receiving_bytes -= bytes;
+            self.receiving_bytes -= bytes;
             self.unbuffer(turn, user, bytes);
         }
     }

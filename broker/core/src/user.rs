@@ -14,6 +14,8 @@ pub(crate) struct User {
     pub(crate) calls: u32,
     pub(crate) waiting: u32,
     pub(crate) buffered_bytes: u64,
+    /// Those of them that are set aside for frames that are coming in.
+    pub(crate) receiving_bytes: u64,
     pub(crate) watches: u32,
     pub(crate) unread_bytes: u64,
     /// When the next connection would be due if they came evenly (the "theoretical arrival time" of

@@ -55,10 +55,10 @@ impl<P: Payload> Broker<P> {
             );
             return Err((Outcome::Busy, message));
         }
-        if !self.has_buffer(from, bytes) {
+        if !self.may_wait(from, bytes) {
             let most = self.limits.of_user(peer.identity.uid).buffered_bytes;
             let message = format!(
-                "{bytes} bytes more would pass the {most} that your user's waiting messages may hold (limits.user.buffered_bytes)"
+                "{bytes} bytes more would pass the {most} that your user's waiting messages may hold (limits.user.buffered_bytes), or half of limits.buffered_bytes_max for all"
             );
             return Err((Outcome::Busy, message));
         }

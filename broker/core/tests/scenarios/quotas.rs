@@ -195,6 +195,37 @@ fn a_large_frame_waits_for_room_and_its_sender_is_not_read_meanwhile() {
 }
 
 #[test]
+fn what_waits_for_a_server_does_not_keep_its_answer_out() {
+    check(
+        r#"
+        limit user.buffered_bytes=1000
+        svc serves acme.x calls=1 as s        -> svc served s epoch=1
+        ann opens acme.x as h                 -> ann opened h call epoch=1
+        ann calls h c1                        -> svc gets r1 on s from ann
+        ann calls h c2 bytes=900
+        svc announces 800                     -> svc admitted
+        svc replies r1 bytes=736              -> ann c1 Reply [736 bytes]; svc gets r2 on s from ann [900 bytes]
+        "#,
+    );
+    check(
+        r#"
+        allow anyone serve,call **
+        limit buffered_bytes_max=2000
+        svc joins uid=1
+        ann joins uid=2
+        bob joins uid=3
+        svc serves acme.x calls=1 as s        -> svc served s epoch=1
+        ann opens acme.x as h                 -> ann opened h call epoch=1
+        bob opens acme.x as i                 -> bob opened i call epoch=1
+        ann calls h c1                        -> svc gets r1 on s from ann
+        ann calls h c2 bytes=900
+        bob calls i c1 bytes=900              -> bob c1 Busy
+        svc announces 1000                    -> svc admitted
+        "#,
+    );
+}
+
+#[test]
 fn a_large_hello_gives_its_room_back() {
     check(
         r#"
