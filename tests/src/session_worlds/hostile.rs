@@ -15,7 +15,7 @@ use super::honest::NAMES;
 use super::oracle::{DOMAIN, payload_of};
 use super::rim::Rim;
 
-/// See the [module](self).
+/// What it is for stands at the head of this file.
 pub(super) struct Hostile {
     pub(super) user: u32,
     pub(super) peer: Option<PeerId>,

@@ -126,7 +126,7 @@ struct Present {
     cargo: Vec<Option<Object>>,
 }
 
-/// See the [module](self).
+/// What it is for stands at the head of this file.
 #[derive(Debug)]
 pub struct Oracle {
     peers: BTreeMap<PeerId, Peer>,

@@ -37,7 +37,7 @@ pub struct Summary {
     pub received: u64,
 }
 
-/// See the [module](self).
+/// What it is for stands at the head of this file.
 pub struct World {
     dice: Dice,
     rim: Rim,
