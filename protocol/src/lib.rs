@@ -42,7 +42,7 @@ pub const EXTENSION_BYTES_MAX: u16 = 4096;
 /// Most handles that one frame may carry (SPEC 2.6), the same as the most file descriptors.
 pub const HANDLES_MAX: u16 = 16;
 
-/// The longest body of a control operation in bytes (SPEC 6.1).
+/// The longest body that asks for a control operation, in bytes (SPEC 6.1).
 pub const CONTROL_BYTES_MAX: usize = 16 << 10;
 
 /// Encodes a control body (SPEC 6.1). The types of this crate always encode.
