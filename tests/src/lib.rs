@@ -2,4 +2,3 @@
 
 pub mod rig;
 pub mod session_worlds;
-pub mod simulation;
