@@ -77,6 +77,8 @@ pub(crate) struct Daemon {
     open_files: u64,
     loaded: (Sender<Reread>, Receiver<Reread>),
     loading: bool,
+    /// Somebody asked again while it is being read.
+    stale: bool,
     /// Locked as long as the daemon runs.
     _state: StateDirectory,
 }
@@ -131,7 +133,7 @@ impl Daemon {
             );
             reactor.logger.note(Level::Warn, text);
         }
-        Ok(Self { reactor, host, options, open_files, loaded: channel(), loading: false, _state: state })
+        Ok(Self { reactor, host, options, open_files, loaded: channel(), loading: false, stale: false, _state: state })
     }
 
     /// The socket, where it is ours.
@@ -174,6 +176,8 @@ impl Daemon {
 
     /// Has the configuration read by another thread: files can be slow.
     fn reload(&mut self) {
+        // What is being read may have been changed since: read it again, and answer with that.
+        self.stale = self.loading;
         if self.loading {
             return;
         }
@@ -192,7 +196,12 @@ impl Daemon {
 
     fn take_loaded(&mut self) {
         while let Ok(loaded) = self.loaded.1.try_recv() {
-            self.finish_reload(loaded);
+            if std::mem::take(&mut self.stale) {
+                self.loading = false;
+                self.reload();
+            } else {
+                self.finish_reload(loaded);
+            }
         }
     }
 
