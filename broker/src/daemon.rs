@@ -133,7 +133,16 @@ impl Daemon {
             );
             reactor.logger.note(Level::Warn, text);
         }
-        Ok(Self { reactor, host, options, open_files, loaded: channel(), loading: false, stale: false, _state: state })
+        Ok(Self {
+            reactor,
+            host,
+            options,
+            open_files,
+            loaded: channel(),
+            loading: false,
+            stale: false,
+            _state: state,
+        })
     }
 
     /// The socket, where it is ours.

@@ -2,7 +2,7 @@
 
 use crate::broker::{Broker, Turn, Work};
 use crate::list::Links;
-use crate::object::Leaving;
+use crate::object::{Leaving, denied};
 use crate::slab::NONE;
 use crate::{Departure, Identity, Payload, SendTail};
 use alloc::boxed::Box;
@@ -230,14 +230,7 @@ impl<P: Payload> Broker<P> {
             .into_iter()
             .find(|verb| wanted.contains(verb.right()) && !allowed.contains(verb.right()));
         if let Some(verb) = missing {
-            let message = format!(
-                "user {} may not {} `{name}`; `switchboard policy explain --user {} {} {name}` says which rule decides",
-                who.uid,
-                verb.as_str(),
-                who.uid,
-                verb.as_str()
-            );
-            return Err((Outcome::Denied, message));
+            return Err(denied(&who, verb, &name));
         }
         self.check_handle_quota(from)?;
         let object = self.object_of(&name, from)?;

@@ -5,7 +5,7 @@ use crate::call::Target;
 use crate::list::{Links, List};
 use crate::peer::Stage;
 use crate::waiting::Message;
-use crate::{Departure, Fact, Payload, SendTail};
+use crate::{Departure, Fact, Identity, Payload, SendTail};
 use alloc::collections::VecDeque;
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -422,14 +422,7 @@ impl<P: Payload> Broker<P> {
         if self.policy.decide(who, verb, name).allowed() {
             return Ok(());
         }
-        let message = format!(
-            "user {} may not {} `{name}`; `switchboard policy explain --user {} {} {name}` says which rule decides",
-            who.uid,
-            verb.as_str(),
-            who.uid,
-            verb.as_str()
-        );
-        Err((Outcome::Denied, message))
+        Err(denied(who, verb, name))
     }
 
     /// Whether policy lets a peer know of a name: it may do something with it.
@@ -553,4 +546,13 @@ impl<P: Payload> Broker<P> {
         expected == Epoch(0)
             || self.objects[object].owners.iter().any(|&owner| self.servers[owner].epoch == expected)
     }
+}
+
+/// What somebody is told whom policy does not let do something with a name.
+pub(crate) fn denied(who: &Identity, verb: Verb, name: &Name) -> (Outcome, String) {
+    let (uid, verb) = (who.uid, verb.as_str());
+    let message = format!(
+        "user {uid} may not {verb} `{name}`; `switchboard policy explain --user {uid} {verb} {name}` says which rule decides"
+    );
+    (Outcome::Denied, message)
 }

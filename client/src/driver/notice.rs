@@ -86,7 +86,8 @@ impl Notices {
     /// What [`crate::Board::flush`] tells.
     pub(crate) fn take_failures(&mut self) -> Result<(), CallError> {
         let Some((count, mut error)) = self.send_failures.take() else { return Ok(()) };
-        error.failure.message = format!("{count} messages were not delivered: {}", error.failure.message);
+        let messages = if count == 1 { "1 message was" } else { &format!("{count} messages were") };
+        error.failure.message = format!("{messages} not delivered: {}", error.failure.message);
         Err(error)
     }
 
