@@ -308,7 +308,7 @@ fn messages_to_nobody_are_told_at_the_flush() {
     nobody.request().tag(9).send().expect("sent");
     let error = board.flush().expect_err("nobody");
     assert_eq!(error.outcome, Outcome::NoOwner, "{error}");
-    assert!(error.message().starts_with("1 messages"), "{error}");
+    assert!(error.message().starts_with("1 message was not delivered"), "{error}");
     board.flush().expect("told once");
     match board.events().next().expect("a notice") {
         switchboard::Notice::SendFailed { count: 1, tag: 9, error } => {
