@@ -11,7 +11,7 @@ use switchboard_core::{Broker, Instance, Settings};
 use switchboard_protocol::Instant;
 use switchboard_transport::directories::DirectoryError;
 use switchboard_transport::{
-    BindError, BindOptions, Listener, Waker, clock, inherited_sockets, limits, paths, process,
+    BindError, BindOptions, Listener, Waker, clock, inherited_sockets, limits, paths, process, random_seed,
 };
 
 use crate::buffer::Slice;
@@ -108,7 +108,8 @@ impl Daemon {
         let (listeners, source) = listen(&options, &hosting, &driver)?;
         let incarnation = state.next_incarnation()?;
 
-        let core = core(settings, incarnation, &options);
+        let secret = random_seed().map_err(system("cannot get random bits"))?;
+        let core = core(settings, incarnation, secret, &options);
         let spin = options.spin(driver.spin);
         let reactor = Reactor::new(core, listeners, spin).map_err(system("cannot set up the loop"))?;
         let host = match hosting {
@@ -228,12 +229,13 @@ impl Daemon {
     }
 }
 
-fn core(settings: Settings, incarnation: u32, options: &Resolved) -> Broker<Slice> {
+fn core(settings: Settings, incarnation: u32, secret: [u64; 2], options: &Resolved) -> Broker<Slice> {
     let instance = Instance {
         incarnation,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         pid: process::id(),
         system: options.instance == paths::Instance::System,
+        secret,
     };
     Broker::new(settings, instance, Instant(clock::monotonic_ns()))
 }

@@ -54,6 +54,15 @@ impl OutQueue {
                 self.run.extend_from_slice(slice.bytes());
             }
             SendTail::Forward(slice) => by_reference = self.weave(slice),
+            SendTail::Extended(area, slice, skip) => {
+                self.run.extend_from_slice(&area);
+                let rest = slice.part(usize::from(skip));
+                if rest.len() < BY_REFERENCE_BYTES {
+                    self.run.extend_from_slice(rest.bytes());
+                } else {
+                    by_reference = self.weave(rest);
+                }
+            }
             SendTail::Patched(slice, entries) => by_reference = self.patch(header, &slice, &entries),
         }
         let len = self.run.len() - before + by_reference;

@@ -186,6 +186,9 @@ impl Reactor {
                 self.touch(peer);
             }
             Effect::Forget { peer } => self.links.forget(peer),
+            Effect::Append { .. } | Effect::Roll { .. } | Effect::DropSegment { .. } => {
+                unreachable!("no log was handed in")
+            }
             Effect::Reload => self.reload_wanted = true,
             Effect::Log(fact) => self.logger.fact(fact),
         }
@@ -280,8 +283,9 @@ impl Reactor {
         link.out.clear(&mut self.buffers);
         drop(link);
         self.freed = true;
+        let process_ended = exit.is_some();
         let exit_status = exit.map(|exit| exit.wait_status());
-        self.handle(Input::Disconnect { peer, how: Departure { exit_status } });
+        self.handle(Input::Disconnect { peer, how: Departure { exit_status, process_ended } });
     }
 
     fn attend(&mut self, peer: PeerId, event: Ready) {

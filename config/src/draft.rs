@@ -72,7 +72,7 @@ impl Draft {
             listens: listens.collect(),
         };
         let shown = Shown::of(&self, &limits, &policy, &driver);
-        let settings = Settings { policy, limits, files: self.files };
+        let settings = Settings { policy, limits, topics: Vec::new(), queues: Vec::new(), files: self.files };
         Loaded { settings, driver, shown }
     }
 

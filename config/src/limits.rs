@@ -57,6 +57,15 @@ pub(crate) static LIMITS: &[LimitKey<Limits>] = keys!(Limits {
     link_bytes_max: Bytes, 64 << 10;
     link_bytes_reserved: Bytes, 64 << 10;
     unread_bytes_max: Bytes, 64 << 10;
+    subscriptions_max: Count, 0;
+    subscription_messages: Count, 1;
+    subscription_bytes: Bytes, 1 << 10;
+    subscribed_bytes_max: Bytes, 64 << 10;
+    kept_bytes_max: Bytes, 0;
+    queued_max: Count, 0;
+    queued_bytes_max: Bytes, 0;
+    log_bytes_max: Bytes, 1 << 20;
+    segment_bytes: Bytes, 64 << 10;
     hello_timeout: Time, 10 * MILLISECOND;
     ageing_step: Time, MILLISECOND;
 });
@@ -72,6 +81,9 @@ pub(crate) static USER_LIMITS: &[LimitKey<UserLimits>] = keys!(UserLimits {
     buffered_bytes: Bytes, 0;
     unread_bytes: Bytes, 0;
     watches: Count, 0;
+    subscriptions: Count, 0;
+    subscribed_bytes: Bytes, 0;
+    queued_bytes: Bytes, 0;
 });
 
 const fn most_of<T, N: Number>(_: fn(&T) -> &N) -> u64 {
@@ -130,12 +142,21 @@ mod tests {
             link_bytes_max: _,
             link_bytes_reserved: _,
             unread_bytes_max: _,
+            subscriptions_max: _,
+            subscription_messages: _,
+            subscription_bytes: _,
+            subscribed_bytes_max: _,
+            kept_bytes_max: _,
+            queued_max: _,
+            queued_bytes_max: _,
+            log_bytes_max: _,
+            segment_bytes: _,
             hello_timeout: _,
             ageing_step: _,
             user_default: _,
             users: _,
         } = Limits::default();
-        assert_eq!(LIMITS.len(), 16);
+        assert_eq!(LIMITS.len(), 25);
         let UserLimits {
             connections: _,
             connections_per_second: _,
@@ -146,8 +167,11 @@ mod tests {
             buffered_bytes: _,
             unread_bytes: _,
             watches: _,
+            subscriptions: _,
+            subscribed_bytes: _,
+            queued_bytes: _,
         } = UserLimits::default();
-        assert_eq!(USER_LIMITS.len(), 9);
+        assert_eq!(USER_LIMITS.len(), 12);
     }
 
     #[test]

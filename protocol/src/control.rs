@@ -44,6 +44,16 @@ pub enum Operation {
     Explain = 15,
     /// Nothing → [`Reloaded`].
     Reload = 16,
+    /// [`Subscribe`](crate::topic::Subscribe), streamed: the messages of topics; ends by cancel.
+    Subscribe = 17,
+    /// [`OnHandle`] → [`TopicInfo`](crate::topic::TopicInfo).
+    TopicStat = 18,
+    /// [`Will`](crate::topic::Will) → nothing.
+    Will = 19,
+    /// [`CreateQueue`](crate::queue::CreateQueue) → [`Created`](crate::queue::Created).
+    CreateQueue = 20,
+    /// [`OnName`] → nothing. Deletes a queue with all it holds.
+    DeleteQueue = 21,
 }
 
 impl Operation {
@@ -66,6 +76,11 @@ impl Operation {
             14 => Self::Monitor,
             15 => Self::Explain,
             16 => Self::Reload,
+            17 => Self::Subscribe,
+            18 => Self::TopicStat,
+            19 => Self::Will,
+            20 => Self::CreateQueue,
+            21 => Self::DeleteQueue,
             _ => return None,
         })
     }
@@ -323,12 +338,37 @@ pub struct Status {
     pub waiting_bytes: u64,
     /// Watches and monitors.
     pub watches: u32,
+    /// Subscriptions of topics.
+    pub subscriptions: u32,
+    /// Messages in queues.
+    pub queued: u64,
+    /// Bytes of them.
+    pub queued_bytes: u64,
+    /// The log of durable things.
+    pub storage: Storage,
     /// The limits in force, and what they can cost.
     pub limits: Vec<LimitInfo>,
     /// Worst-case memory in bytes: the sum of `bytes` in `limits`.
     pub memory_bytes_max: u64,
     /// Everything counted since the start.
     pub counters: Vec<Counter>,
+}
+
+/// The log of durable things at a glance (SPEC 10.6).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Storage {
+    /// Why nothing is taken that it should hold; empty if all is well.
+    pub failure: String,
+    /// Records appended: the position of the latest.
+    pub appended: u64,
+    /// Records synced to the disk.
+    pub synced: u64,
+    /// Bytes of its segments.
+    pub bytes: u64,
+    /// Its oldest and its newest segment.
+    pub segment_first: u32,
+    /// The one that is written.
+    pub segment_last: u32,
 }
 
 /// A limit.

@@ -14,6 +14,18 @@ pub mod extension_type {
     pub const METHOD_NAME: u16 = 1 | super::CRITICAL;
     /// A W3C `traceparent`, passed on untouched.
     pub const TRACEPARENT: u16 = 2;
+    /// What a push says beside its payload, [`crate::queue::PushOptions`]. Critical.
+    pub const PUSH: u16 = 3 | super::CRITICAL;
+    /// The key of an ordered group. Critical.
+    pub const GROUP: u16 = 4 | super::CRITICAL;
+    /// Producer u64 and its sequence number u64, so that a push is taken once. Critical.
+    pub const PRODUCER: u16 = 5 | super::CRITICAL;
+    /// Handles u64 of further queues that a batch goes to. Critical.
+    pub const QUEUES: u16 = 6 | super::CRITICAL;
+    /// The name of the topic, on items of a subscription by pattern.
+    pub const TOPIC: u16 = 7;
+    /// Where a dead letter comes from, [`crate::queue::DeadLetter`] in postcard.
+    pub const DEAD_LETTER: u16 = 8;
 }
 
 /// One extension of a frame.

@@ -2,8 +2,7 @@
 
 use crate::header::flags;
 use crate::{
-    EXTENSION_BYTES_MAX, Extensions, FRAME_BYTES_MAX, HANDLES_MAX, HEADER_BYTES, HandleEntry, Header, Kind,
-    VERSION,
+    EXTENSION_BYTES_MAX, Extensions, FRAME_BYTES_MAX, HANDLES_MAX, HEADER_BYTES, HandleEntry, Header, VERSION,
 };
 use alloc::vec::Vec;
 
@@ -85,8 +84,7 @@ impl Parser {
         if header.version != VERSION {
             return Err(FrameError::Version(header.version));
         }
-        let defined = if header.kind == Kind::Call { flags::ALL } else { 0 };
-        if header.flags & !defined != 0 || header.priority > 7 {
+        if header.flags & !flags::of(header.kind) != 0 || header.priority > 7 {
             return Err(FrameError::Field { flags: header.flags, priority: header.priority });
         }
         if header.handles > HANDLES_MAX {

@@ -74,8 +74,24 @@ pub mod flags {
     pub const STREAM: u8 = 1;
     /// On a call: refuse with `Busy` rather than wait for the service to have room.
     pub const NO_WAIT: u8 = 1 << 1;
-    /// Every flag that exists; others must be zero.
-    pub const ALL: u8 = STREAM | NO_WAIT;
+    /// On a call, send or item: the payload is a batch (SPEC 2.9).
+    pub const BATCH: u8 = 1 << 2;
+
+    /// The flags that a frame of this kind may have; others must be zero.
+    pub const fn of(kind: super::Kind) -> u8 {
+        match kind {
+            super::Kind::Call => STREAM | NO_WAIT | BATCH,
+            super::Kind::Send | super::Kind::Item => BATCH,
+            super::Kind::Hello
+            | super::Kind::Welcome
+            | super::Kind::Goodbye
+            | super::Kind::Reply
+            | super::Kind::Outcome
+            | super::Kind::Cancel
+            | super::Kind::Credit
+            | super::Kind::Event => 0,
+        }
+    }
 }
 
 #[derive(FromBytes, IntoBytes, KnownLayout, Immutable)]

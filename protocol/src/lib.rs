@@ -8,6 +8,7 @@
 
 extern crate alloc;
 
+mod batch;
 pub mod control;
 mod event;
 mod extension;
@@ -17,9 +18,13 @@ mod header;
 mod ids;
 mod name;
 mod outcome;
+pub mod queue;
 mod rights;
+pub mod signal;
 mod time;
+pub mod topic;
 
+pub use batch::{PART_HEADER_BYTES, Part, Parts, part_bytes, write_part};
 pub use event::Event;
 pub use extension::{CRITICAL, Extension, Extensions, ExtensionsBuilder, extension_type};
 pub use frame::{Decoder, FrameError, Parsed, Parser, Tail, padded, write_frame};

@@ -42,6 +42,10 @@ pub enum Outcome {
     Unsupported = 14,
     /// The broker is going down.
     ShuttingDown = 15,
+    /// The lease is over: it was acknowledged, ran out, or its broker restarted.
+    LeaseLost = 16,
+    /// The log of durable things cannot be written, so that nothing is taken that it should hold.
+    ReadOnly = 17,
 }
 
 /// The body of an outcome other than a reply (SPEC 4.7).
@@ -64,7 +68,7 @@ pub struct Failure {
 
 impl Outcome {
     /// Every outcome, by number.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 18] = [
         Self::Reply,
         Self::Failed,
         Self::NoOwner,
@@ -81,6 +85,8 @@ impl Outcome {
         Self::TooLarge,
         Self::Unsupported,
         Self::ShuttingDown,
+        Self::LeaseLost,
+        Self::ReadOnly,
     ];
 
     /// The outcome of that number; an unknown one is [`Outcome::Failed`].
@@ -107,6 +113,8 @@ impl Outcome {
             Self::TooLarge => "TooLarge",
             Self::Unsupported => "Unsupported",
             Self::ShuttingDown => "ShuttingDown",
+            Self::LeaseLost => "LeaseLost",
+            Self::ReadOnly => "ReadOnly",
         }
     }
 
@@ -149,7 +157,7 @@ mod tests {
             assert_eq!(outcome as u32 as usize, number);
             assert_eq!(Outcome::from_wire(number as u32), outcome);
         }
-        assert_eq!(Outcome::from_wire(16), Outcome::Failed);
+        assert_eq!(Outcome::from_wire(18), Outcome::Failed);
         assert_eq!(Outcome::from_wire(u32::MAX), Outcome::Failed);
     }
 }

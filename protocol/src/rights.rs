@@ -41,6 +41,12 @@ pub enum Verb {
 pub enum ObjectKind {
     /// Request, reply, one-way sends, streamed replies.
     Service = 1,
+    /// Fan-out to subscribers (SPEC 9).
+    Topic = 2,
+    /// Work for one consumer each (SPEC 10).
+    Queue = 3,
+    /// Flags and pulses (SPEC 11).
+    Event = 4,
 }
 
 /// A handle inside a message: which, with what rights, how long (SPEC 5.7). 16 bytes on the wire.
@@ -147,18 +153,27 @@ impl fmt::Debug for Rights {
 }
 
 impl ObjectKind {
+    /// Every kind.
+    pub const ALL: [Self; 4] = [Self::Service, Self::Topic, Self::Queue, Self::Event];
+
     /// The kind of that number, if this version knows it.
     pub const fn from_wire(byte: u8) -> Option<Self> {
-        match byte {
-            1 => Some(Self::Service),
-            _ => None,
-        }
+        Some(match byte {
+            1 => Self::Service,
+            2 => Self::Topic,
+            3 => Self::Queue,
+            4 => Self::Event,
+            _ => return None,
+        })
     }
 
     /// The word used on the command line.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Service => "service",
+            Self::Topic => "topic",
+            Self::Queue => "queue",
+            Self::Event => "event",
         }
     }
 }

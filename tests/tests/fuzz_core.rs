@@ -71,7 +71,13 @@ fn no_sequence_of_frames_breaks_the_broker() {
 fn sequence(seed: u64) -> u64 {
     let mut dice = Dice(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
     let limits = Limits { send_bytes: 4096, link_bytes_low: 512, link_bytes_high: 4096, ..Limits::default() };
-    let settings = Settings { policy: Policy::user_instance(1000), limits, files: Vec::new() };
+    let settings = Settings {
+        policy: Policy::user_instance(1000),
+        limits,
+        topics: Vec::new(),
+        queues: Vec::new(),
+        files: Vec::new(),
+    };
     let mut broker =
         Broker::<Vec<u8>>::new(settings, Instance { incarnation: 1, ..Instance::default() }, Instant(1));
     let (mut now, mut known, mut effects, mut replies) = (1, Vec::new(), Vec::new(), 0);

@@ -57,7 +57,13 @@ struct World {
 impl World {
     fn new() -> Self {
         let policy = Policy::user_instance(1000);
-        let settings = Settings { policy, limits: Limits::default(), files: Vec::new() };
+        let settings = Settings {
+            policy,
+            limits: Limits::default(),
+            topics: Vec::new(),
+            queues: Vec::new(),
+            files: Vec::new(),
+        };
         let broker = Broker::new(settings, Instance { incarnation: 1, ..Instance::default() }, Instant(1));
         let bytes = |bytes: &[u8]| Bytes(bytes.into());
         let (empty, payload) = (bytes(&[]), bytes(&[7; 64]));

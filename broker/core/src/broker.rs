@@ -5,9 +5,13 @@ use crate::handle::{Grip, Loss};
 use crate::monitor::Monitor;
 use crate::object::{Object, Server};
 use crate::peer::{Peer, Stage};
+use crate::queue::Queues;
 use crate::report::Counters;
+use crate::signal::Signals;
 use crate::slab::Slab;
+use crate::storage::Storage;
 use crate::timers::Timers;
+use crate::topic::Topics;
 use crate::user::User;
 use crate::waiting::Waiting;
 use crate::watch::Watch;
@@ -56,6 +60,12 @@ pub struct Broker<P> {
     pub(crate) watching: u32,
     pub(crate) watches: Slab<Watch>,
     pub(crate) monitors: Slab<Monitor>,
+    pub(crate) topics: Topics<P>,
+    pub(crate) queues: Queues<P>,
+    pub(crate) signals: Signals,
+    pub(crate) storage: Storage,
+    /// Wall time minus `now`, in nanoseconds.
+    pub(crate) wall_offset: i128,
     pub(crate) timers: Timers<Timer>,
     /// What is left over from earlier inputs, done a slice at a time.
     pub(crate) work: VecDeque<Work>,
@@ -83,6 +93,8 @@ pub(crate) enum Timer {
     Call(u32),
     /// A peer's admission, or its hello.
     Peer(PeerId),
+    /// A lease's end.
+    Lease(u32),
 }
 
 /// Work that could be long, and so is done in slices between inputs.
@@ -141,6 +153,11 @@ impl<P: Payload> Broker<P> {
             watching: 0,
             watches: Slab::new(),
             monitors: Slab::new(),
+            topics: Topics::new(settings.topics),
+            queues: Queues::new(settings.queues),
+            signals: Signals::new(),
+            storage: Storage::new(),
+            wall_offset: 0,
             timers: Timers::new(),
             work: VecDeque::new(),
             starved: VecDeque::new(),
@@ -174,6 +191,11 @@ impl<P: Payload> Broker<P> {
             Input::Broken { from, why } => self.broken(turn, from.slot, why),
             Input::Reloaded { result } => self.reloaded(turn, result),
             Input::Shutdown => self.shut_down(turn),
+            Input::Clock { wall_ns } => self.clock(turn, wall_ns),
+            Input::Recovered { segment, position, record } => self.recovered(turn, segment, position, record),
+            Input::LogReady { position, oldest, segment } => self.log_ready(turn, position, oldest, segment),
+            Input::Persisted { written, synced } => self.persisted(turn, written, synced),
+            Input::LogFailed { message } => self.log_failed(turn, message),
         }
         if !self.work.is_empty() {
             self.work_off(turn);
@@ -193,7 +215,11 @@ impl<P: Payload> Broker<P> {
 
     /// When to hand in [`Input::Wake`], if nothing else happens before.
     pub fn next_wake(&self) -> Option<Instant> {
-        if self.work.is_empty() { self.timers.next() } else { Some(Instant(0)) }
+        if self.work.is_empty() {
+            self.timers.next().into_iter().chain(self.queues_wake()).min()
+        } else {
+            Some(Instant(0))
+        }
     }
 
     /// Largest payload that is passed on: the driver skips the tail of a frame with more and hands in
@@ -246,7 +272,10 @@ impl<P: Payload> Broker<P> {
             Kind::Cancel => self.cancel(turn, slot, &header),
             Kind::Credit if header.call == 0 => self.send_credit(turn, slot, &header),
             Kind::Credit => self.stream_credit(turn, slot, &header),
-            Kind::Goodbye => self.expel(turn, slot, GoodbyeReason::Done, "goodbye"),
+            Kind::Goodbye => {
+                self.peer_mut(slot).clean = header.method == GoodbyeReason::Done as u32;
+                self.expel(turn, slot, GoodbyeReason::Done, "goodbye");
+            }
             Kind::Hello => self.expel(turn, slot, GoodbyeReason::Hello, "a second HELLO (SPEC 1.2)"),
             Kind::Welcome | Kind::Event => {
                 self.expel(
@@ -315,6 +344,7 @@ impl<P: Payload> Broker<P> {
                 None => break,
                 Some(Timer::Call(call)) => self.call_due(turn, call),
                 Some(Timer::Peer(peer)) => self.peer_due(turn, peer.slot),
+                Some(Timer::Lease(lease)) => self.lease_due(turn, lease),
             }
         }
     }
@@ -353,13 +383,15 @@ impl<P: Payload> Broker<P> {
 
     fn reloaded(&mut self, turn: &mut Turn<'_, P>, result: Result<Settings, alloc::string::String>) {
         let answer = match result {
-            Ok(Settings { policy, limits, files }) => {
+            Ok(Settings { policy, limits, topics, queues, files }) => {
                 self.policy = policy;
                 self.limits = limits;
                 for peer in self.peers.iter_mut().flatten() {
                     peer.priority_max = self.policy.priority_max(&peer.identity);
                 }
                 self.work.push_back(Work::ReEvaluate { slot: 0 });
+                self.declare_topics(turn, topics);
+                self.declare_queues(turn, queues);
                 turn.log(Fact::Reloaded);
                 Ok(switchboard_protocol::control::Reloaded { files })
             }

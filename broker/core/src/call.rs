@@ -10,7 +10,7 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use core::time::Duration;
 use switchboard_protocol::{
-    Epoch, Failure, Header, Instant, Kind, Outcome, PeerId, Verb, control, encode, flags, padded,
+    Epoch, Failure, Header, Instant, Kind, ObjectKind, Outcome, PeerId, Verb, control, encode, flags, padded,
 };
 
 /// A call from the moment it is taken until its caller has the outcome and no server has it.
@@ -68,6 +68,18 @@ pub(crate) enum Target {
     Monitor(u32),
     /// At the broker: a reload.
     Reload,
+    /// At the broker: this subscription.
+    Subscription(u32),
+    /// At the broker: a message held back by a subscription, [`crate::topic`].
+    Publish(u32),
+    /// At the broker: this consumer of a queue.
+    Consumer(u32),
+    /// At the broker: a push that waits for room, [`crate::queue`].
+    Push(u32),
+    /// At the broker: until the log is written as far as it takes, [`crate::storage`].
+    Stored(u64),
+    /// At the broker: waits for an event, as this waiter.
+    Await(u32),
 }
 
 /// When to try again after `Busy`, in milliseconds: by then a queue has moved.
@@ -92,11 +104,17 @@ impl<P: Payload> Broker<P> {
     ) -> Result<(), (Outcome, String)> {
         let handle = self.find_handle(from, header.handle)?;
         let grip = &self.handles[handle];
-        if !grip.rights.contains(Verb::Call.right()) {
-            return Err((Outcome::Denied, "the handle does not have the right `call`".to_string()));
-        }
         let object = grip.object;
+        if !grip.rights.contains(Verb::Call.right()) || self.objects[object].kind != ObjectKind::Service {
+            return self.call_other(turn, from, handle, header, tail);
+        }
         self.check_payload(&header)?;
+        if header.flags & flags::BATCH != 0 {
+            return Err((
+                Outcome::Unsupported,
+                "a service takes batches of sends, not of calls (SPEC 2.9)".to_string(),
+            ));
+        }
         self.check_call_slot(from, &header)?;
         self.inherit(from, &mut header);
         if header.deadline != 0 && header.deadline <= turn.now.0 {
@@ -140,6 +158,29 @@ impl<P: Payload> Broker<P> {
             None => self.wait_in_line(turn, from, object, Message::Call(call), header, tail, taken),
         }
         Ok(())
+    }
+
+    /// A CALL on what is no service, or without the right for one.
+    #[cold]
+    fn call_other(
+        &mut self,
+        turn: &mut Turn<'_, P>,
+        from: u32,
+        handle: u32,
+        mut header: Header,
+        tail: P,
+    ) -> Result<(), (Outcome, String)> {
+        let kind = self.objects[self.handles[handle].object].kind;
+        self.check_payload(&header)?;
+        self.inherit(from, &mut header);
+        match kind {
+            ObjectKind::Service => {
+                Err((Outcome::Denied, "the handle does not have the right `call`".to_string()))
+            }
+            ObjectKind::Topic => self.publish_call(turn, from, handle, header, tail),
+            ObjectKind::Queue => self.queue_call(turn, from, handle, header, tail),
+            ObjectKind::Event => self.signal_call(turn, from, handle, header, tail),
+        }
     }
 
     /// Whether there is an owner, and the one that is expected.
@@ -470,7 +511,7 @@ impl<P: Payload> Broker<P> {
         header.deadline = 0;
         header.epoch = 0;
         header.caller = 0;
-        header.flags = 0;
+        header.flags &= flags::BATCH;
         header.method = 0;
         let tail = self.tail_for(turn, to, tail, &taken);
         let from = self.peer(from).id;
@@ -504,8 +545,18 @@ impl<P: Payload> Broker<P> {
                 }
             }
             Target::Watch(watch) => self.advance_watch(turn, watch),
+            Target::Subscription(subscription) => self.advance_subscription(turn, subscription),
+            Target::Consumer(consumer) => self.advance_consumer(turn, consumer),
             // It goes along when the call is delivered; a monitor looks when something passes.
-            Target::Waiting(_) | Target::Monitor(_) | Target::Wait(_) | Target::Reload | Target::Nowhere => {}
+            Target::Waiting(_)
+            | Target::Monitor(_)
+            | Target::Wait(_)
+            | Target::Reload
+            | Target::Nowhere
+            | Target::Publish(_)
+            | Target::Push(_)
+            | Target::Stored(_)
+            | Target::Await(_) => {}
         }
     }
 
@@ -704,6 +755,13 @@ impl<P: Payload> Broker<P> {
                 self.end_watching(self.calls[call].caller, user);
             }
             Target::Monitor(monitor) => self.end_monitor(turn, monitor, user),
+            Target::Subscription(subscription) => self.end_subscription(turn, subscription),
+            Target::Publish(held) => self.end_held_publish(turn, held),
+            Target::Consumer(consumer) => self.end_consumer(turn, consumer),
+            Target::Push(blocked) => self.end_blocked_push(turn, blocked),
+            // What is appended is appended: only nobody waits for it any more.
+            Target::Stored(_) => {}
+            Target::Await(waiter) => self.end_await(turn, waiter),
             Target::Server(server) => {
                 self.forget_credit(call, server);
                 self.servers[server].outstanding -= 1;

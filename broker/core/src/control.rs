@@ -9,13 +9,13 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use switchboard_protocol::control::{self, Operation};
 use switchboard_protocol::{
-    CONTROL_BYTES_MAX, Epoch, Header, Name, Outcome, Pattern, PeerId, Verb, decode, encode, flags,
+    CONTROL_BYTES_MAX, Header, Name, ObjectKind, Outcome, Pattern, PeerId, Verb, decode, encode, flags,
 };
 
-type Refusal = (Outcome, String);
+pub(crate) type Refusal = (Outcome, String);
 
 /// What comes of a control operation at once.
-enum Answer {
+pub(crate) enum Answer {
     /// This body.
     Reply(Vec<u8>),
     /// Nothing yet: the call stays open.
@@ -108,12 +108,34 @@ impl<P: Payload> Broker<P> {
                 turn.effects.push(Effect::Reload);
                 return Ok(Answer::Later);
             }
+            Operation::Subscribe => {
+                self.subscribe(turn, from, header, &parse(body)?)?;
+                return Ok(Answer::Later);
+            }
+            Operation::TopicStat => {
+                let ask: control::OnHandle = parse(body)?;
+                encode(&self.topic_stat(from, ask.handle)?)
+            }
+            Operation::Will => {
+                self.set_will(turn, from, parse(body)?)?;
+                Vec::new()
+            }
+            Operation::CreateQueue => return self.create_queue(turn, from, header, parse(body)?),
+            Operation::DeleteQueue => {
+                let ask: control::OnName = parse(body)?;
+                return self.delete_queue(turn, from, header, &ask.name);
+            }
         };
         Ok(Answer::Reply(reply))
     }
 
     /// Makes an open call of a control operation that is not answered at once.
-    fn keep_open(&mut self, turn: &Turn<'_, P>, from: u32, header: &Header) -> Result<u32, Refusal> {
+    pub(crate) fn keep_open(
+        &mut self,
+        turn: &Turn<'_, P>,
+        from: u32,
+        header: &Header,
+    ) -> Result<u32, Refusal> {
         self.check_call_slot(from, header)?;
         if header.deadline != 0 && header.deadline <= turn.now.0 {
             return Err((
@@ -172,12 +194,12 @@ impl<P: Payload> Broker<P> {
             return Err((Outcome::Denied, format!("you have no right on `{name}`")));
         }
         if let Some(&object) = self.names.get(&name)
-            && self.objects[object].epoch != Epoch(0)
+            && self.is_there(object)
         {
             return Ok(Answer::Reply(encode(&control::Found { epoch: self.objects[object].epoch.0 })));
         }
         self.check_watch_quota(from)?;
-        let object = self.object_of(&name, from)?;
+        let object = self.object_of(&name, ObjectKind::Service, from)?;
         let call = match self.keep_watching(turn, from, header) {
             Ok(call) => call,
             Err(refusal) => {
@@ -238,7 +260,7 @@ impl<P: Payload> Broker<P> {
                 break;
             }
             next = name.to_string();
-            if pattern.matches(name) && self.objects[object].epoch != Epoch(0) && self.may_see(from, name) {
+            if pattern.matches(name) && self.is_there(object) && self.may_see(from, name) {
                 names.push(self.name_info(object));
             }
         }

@@ -1,6 +1,8 @@
 //! Everything the broker can ask of the world.
 
+use crate::Payload;
 use alloc::boxed::Box;
+use alloc::rc::Rc;
 use alloc::string::String;
 use alloc::vec::Vec;
 use switchboard_protocol::{GoodbyeReason, HandleEntry, Header, Outcome, PeerId};
@@ -42,6 +44,28 @@ pub enum Effect<P> {
         /// The connection that was.
         peer: PeerId,
     },
+    /// Append a record to the log: `head`, then the bytes of `tail`.
+    Append {
+        /// Its position: one more than that of the record before.
+        position: u64,
+        /// Its first part.
+        head: Vec<u8>,
+        /// Its last part.
+        tail: Option<P>,
+        /// Whether somebody waits for it to be synced, not just written.
+        sync: bool,
+    },
+    /// What is appended from now on goes to this new segment of the log.
+    Roll {
+        /// One more than the last one.
+        segment: u32,
+    },
+    /// Nothing in this segment, the oldest, is wanted any more: it may go, once all that was appended
+    /// before this is synced.
+    DropSegment {
+        /// The segment.
+        segment: u32,
+    },
     /// Read the configuration again and hand in [`crate::Input::Reloaded`].
     Reload,
     /// Something to log. Facts; the words are the driver's.
@@ -59,6 +83,27 @@ pub enum SendTail<P> {
     Patched(P, Box<[HandleEntry]>),
     /// A body that the broker wrote.
     Own(Vec<u8>),
+    /// An extension area of the broker's own, then this tail without the one it came with. The
+    /// `ext_len` of the frame's header is that of the new area.
+    Extended(Rc<[u8]>, P, u16),
+}
+
+impl<P: Payload> SendTail<P> {
+    /// The bytes behind the header, without padding, as a driver writes them.
+    pub fn to_bytes(&self, header: &Header) -> Vec<u8> {
+        match self {
+            Self::Empty => Vec::new(),
+            Self::Forward(tail) => tail.bytes().to_vec(),
+            Self::Own(body) => body.clone(),
+            Self::Patched(tail, entries) => {
+                let (area, rest) = tail.bytes().split_at(usize::from(header.ext_len));
+                let table = entries.iter().flat_map(|entry| entry.to_bytes());
+                let payload = &rest[entries.len() * switchboard_protocol::HANDLE_ENTRY_BYTES..];
+                area.iter().copied().chain(table).chain(payload.iter().copied()).collect()
+            }
+            Self::Extended(area, tail, skip) => [area, &tail.bytes()[usize::from(*skip)..]].concat(),
+        }
+    }
 }
 
 /// Something worth telling an operator.

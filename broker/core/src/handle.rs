@@ -201,9 +201,9 @@ impl<P: Payload> Broker<P> {
         ask: &control::Open,
     ) -> Result<control::Opened, (Outcome, String)> {
         let name = Name::new(&ask.name).map_err(|error| (Outcome::Invalid, error.to_string()))?;
-        if ObjectKind::from_wire(ask.kind).is_none() {
+        let Some(kind) = ObjectKind::from_wire(ask.kind) else {
             return Err((Outcome::Unsupported, format!("this broker knows no object kind {}", ask.kind)));
-        }
+        };
         let wanted = Rights(ask.rights);
         if wanted == Rights::NONE || !Rights::ALL.contains(wanted) {
             return Err((
@@ -233,7 +233,7 @@ impl<P: Payload> Broker<P> {
             return Err(denied(&who, verb, &name));
         }
         self.check_handle_quota(from)?;
-        let object = self.object_of(&name, from)?;
+        let object = self.object_of(&name, kind, from)?;
         let handle = self.new_handle(from, Grip { object, ..grip })?;
         Ok(self.opened(handle))
     }

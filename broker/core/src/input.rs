@@ -1,6 +1,6 @@
 //! Everything that can happen to the broker.
 
-use crate::{Identity, Limits, Policy};
+use crate::{Identity, Limits, Policy, QueueSettings, TopicSettings};
 use alloc::string::String;
 use alloc::vec::Vec;
 use switchboard_protocol::{FrameError, Header, PeerId};
@@ -56,6 +56,42 @@ pub enum Input<P> {
         /// Bytes, padding included.
         bytes: usize,
     },
+    /// The wall clock, as it was read together with `now`. Handed in at the start, and whenever it has
+    /// gone otherwise than the monotonic one.
+    Clock {
+        /// Nanoseconds since 1970.
+        wall_ns: u64,
+    },
+    /// A record that an earlier broker appended to the log, in their order. Before anybody connects.
+    Recovered {
+        /// The segment it is in.
+        segment: u32,
+        /// Its position.
+        position: u64,
+        /// What was appended.
+        record: P,
+    },
+    /// The log can be appended to: every record was handed in. Without this there is no log.
+    LogReady {
+        /// The position of the last record; 0 for none.
+        position: u64,
+        /// The oldest segment that is there; that of this broker if there is none.
+        oldest: u32,
+        /// A new segment, which what is appended goes to.
+        segment: u32,
+    },
+    /// Records have reached the operating system and the disk, through these positions.
+    Persisted {
+        /// Written through this position.
+        written: u64,
+        /// Synced through this position.
+        synced: u64,
+    },
+    /// The log cannot be read, written or synced, and never will by this broker.
+    LogFailed {
+        /// What happened, with the file's name.
+        message: String,
+    },
     /// The moment of [`crate::Broker::next_wake`] has come, or any other moment.
     Wake,
     /// Configuration was read again, in answer to [`crate::Effect::Reload`] or to a signal.
@@ -81,6 +117,8 @@ pub enum Breach {
 pub struct Departure {
     /// The process's exit status as `wait(2)` has it, where the kernel told.
     pub exit_status: Option<u32>,
+    /// Whether the process has ended. If not, only its connection was lost.
+    pub process_ended: bool,
 }
 
 /// What is fixed for a broker's life and that it tells those who ask.
@@ -94,6 +132,8 @@ pub struct Instance {
     pub pid: u32,
     /// Whether it is the system instance.
     pub system: bool,
+    /// Random, and nobody's to know: leases are made unguessable with it.
+    pub secret: [u64; 2],
 }
 
 /// What configuration says to the broker, taken as a whole or not at all.
@@ -103,6 +143,10 @@ pub struct Settings {
     pub policy: Policy,
     /// The limits.
     pub limits: Limits,
+    /// The topics that are configured.
+    pub topics: Vec<TopicSettings>,
+    /// The queues that are configured.
+    pub queues: Vec<QueueSettings>,
     /// The files this was read from, for the one who asked.
     pub files: Vec<String>,
 }

@@ -144,6 +144,12 @@ impl<P: Payload> Broker<P> {
                 Target::Watch(watch) => assert_eq!(self.watches[watch].call, call),
                 Target::Monitor(monitor) => assert_eq!(self.monitors[monitor].call, call),
                 Target::Reload => assert!(self.reloads.contains(&self.calls.word(call))),
+                Target::Subscription(_)
+                | Target::Publish(_)
+                | Target::Consumer(_)
+                | Target::Push(_)
+                | Target::Stored(_)
+                | Target::Await(_) => {}
             }
             assert!(it.open || matches!(it.target, Target::Server(_)), "only a server keeps an ended call");
         }

@@ -39,6 +39,25 @@ pub struct Limits {
     /// Bytes beyond `link_bytes_low` that wait to be read by all peers. An eighth more is kept for
     /// outcomes, credits and events.
     pub unread_bytes_max: u64,
+    /// Subscriptions of topics at once, of all users.
+    pub subscriptions_max: u32,
+    /// Messages that may wait for a subscription that asks for no other bound.
+    pub subscription_messages: u32,
+    /// Bytes that may wait for a subscription that asks for no other bound, and at most.
+    pub subscription_bytes: u32,
+    /// Bytes of messages that wait for subscriptions, of all users.
+    pub subscribed_bytes_max: u64,
+    /// Bytes of retained messages and histories, of all topics.
+    pub kept_bytes_max: u64,
+    /// Messages in all queues.
+    pub queued_max: u32,
+    /// Bytes of messages in all queues.
+    pub queued_bytes_max: u64,
+    /// Bytes of the log of durable things on disk. When it has grown to half of this, what is still
+    /// wanted of the oldest segment is copied to its end, so that the segment can go.
+    pub log_bytes_max: u64,
+    /// Bytes of one segment of that log.
+    pub segment_bytes: u64,
     /// How long a connection may take to say hello.
     pub hello_timeout: Duration,
     /// A waiting message gains one level of priority in this time, so that none starves.
@@ -70,6 +89,12 @@ pub struct UserLimits {
     pub unread_bytes: u64,
     /// Watches, waits and monitors at once, per connection.
     pub watches: u32,
+    /// Subscriptions at once, per connection.
+    pub subscriptions: u32,
+    /// Bytes of messages that wait for this user's subscriptions.
+    pub subscribed_bytes: u64,
+    /// Bytes of this user's messages in queues.
+    pub queued_bytes: u64,
 }
 
 impl Default for UserLimits {
@@ -84,6 +109,9 @@ impl Default for UserLimits {
             buffered_bytes: 256 << 20,
             unread_bytes: 512 << 20,
             watches: 256,
+            subscriptions: 131_072,
+            subscribed_bytes: 512 << 20,
+            queued_bytes: 1 << 40,
         }
     }
 }
@@ -105,6 +133,15 @@ impl Default for Limits {
             link_bytes_max: 64 << 20,
             link_bytes_reserved: 4 << 20,
             unread_bytes_max: 1 << 30,
+            subscriptions_max: 262_144,
+            subscription_messages: 65_536,
+            subscription_bytes: 16 << 20,
+            subscribed_bytes_max: 1 << 30,
+            kept_bytes_max: 1 << 30,
+            queued_max: 16 << 20,
+            queued_bytes_max: 64 << 30,
+            log_bytes_max: 64 << 30,
+            segment_bytes: 64 << 20,
             hello_timeout: Duration::from_secs(30),
             ageing_step: Duration::from_millis(100),
             user_default: UserLimits::default(),

@@ -102,6 +102,9 @@ impl<P: Payload> Broker<P> {
                         tail.payload,
                     )
                 }
+                SendTail::Extended(_, tail, skip) => {
+                    (String::new(), tail.bytes().get(usize::from(*skip)..).unwrap_or_default())
+                }
                 SendTail::Own(body) => (String::new(), &body[..]),
                 SendTail::Empty => (String::new(), &[][..]),
             };

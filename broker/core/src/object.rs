@@ -4,6 +4,7 @@ use crate::broker::{Broker, Turn};
 use crate::call::Target;
 use crate::list::{Links, List};
 use crate::peer::Stage;
+use crate::slab::NONE;
 use crate::waiting::Message;
 use crate::{Departure, Fact, Identity, Payload, SendTail};
 use alloc::collections::VecDeque;
@@ -11,13 +12,18 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use switchboard_protocol::control::{self, serve_flags};
-use switchboard_protocol::{Epoch, Event, Failure, Header, Kind, Name, Outcome, PeerId, Rights, Verb};
+use switchboard_protocol::{
+    Epoch, Event, Failure, Header, Kind, Name, ObjectKind, Outcome, PeerId, Rights, Verb,
+};
 
 /// What a name stands for, or a private service. Exists while it has an owner, a handle or a wait.
 #[derive(Debug)]
 pub(crate) struct Object {
     /// `None` for a private service.
     pub(crate) name: Option<Name>,
+    pub(crate) kind: ObjectKind,
+    /// What it is beside a name, in the table of its kind; [`NONE`] for a service, which is all here.
+    pub(crate) body: u32,
     /// The user whose quota the name counts against: the one who first asked for it.
     pub(crate) user: u32,
     pub(crate) pool: bool,
@@ -94,17 +100,57 @@ const STANDBY_MAX: usize = 1024;
 
 impl<P: Payload> Broker<P> {
     /// The object of a name, made if need be.
-    pub(crate) fn object_of(&mut self, name: &Name, from: u32) -> Result<u32, (Outcome, String)> {
+    pub(crate) fn object_of(
+        &mut self,
+        name: &Name,
+        kind: ObjectKind,
+        from: u32,
+    ) -> Result<u32, (Outcome, String)> {
         if let Some(&object) = self.names.get(name) {
+            let there = self.objects[object].kind;
+            if there != kind {
+                let message = format!("`{name}` is a {}, not a {}", there.as_str(), kind.as_str());
+                return Err((Outcome::Invalid, message));
+            }
             return Ok(object);
         }
-        let object = self.new_object(Some(name.clone()), from)?;
+        if kind == ObjectKind::Queue {
+            let message =
+                format!("there is no queue `{name}`; make one (SPEC 10.1), or name it in the configuration");
+            return Err((Outcome::NoOwner, message));
+        }
+        self.new_named(name, kind, self.peer(from).user)
+    }
+
+    /// Makes the object of a name that stands for nothing yet.
+    pub(crate) fn new_named(
+        &mut self,
+        name: &Name,
+        kind: ObjectKind,
+        user: u32,
+    ) -> Result<u32, (Outcome, String)> {
+        let object = self.new_object(Some(name.clone()), kind, user)?;
         self.names.insert(name.clone(), object);
+        match kind {
+            ObjectKind::Service | ObjectKind::Queue => {}
+            ObjectKind::Topic => self.new_topic(object),
+            ObjectKind::Event => self.new_signal(object),
+        }
         Ok(object)
     }
 
-    fn new_object(&mut self, name: Option<Name>, from: u32) -> Result<u32, (Outcome, String)> {
-        let user = self.peer(from).user;
+    /// Whether something stands for the name: an owner of the service, or an object of another kind.
+    pub(crate) fn is_there(&self, object: u32) -> bool {
+        let it = &self.objects[object];
+        it.kind != ObjectKind::Service || it.epoch != Epoch(0)
+    }
+
+    fn new_object(
+        &mut self,
+        name: Option<Name>,
+        kind: ObjectKind,
+        user: u32,
+    ) -> Result<u32, (Outcome, String)> {
         let most = self.limits.names_max;
         if most <= self.objects.len() {
             return Err((
@@ -122,6 +168,8 @@ impl<P: Payload> Broker<P> {
         self.users[user].names += 1;
         Ok(self.objects.insert(Object {
             name,
+            kind,
+            body: NONE,
             user,
             pool: false,
             owners: Vec::new(),
@@ -139,7 +187,14 @@ impl<P: Payload> Broker<P> {
     /// Forgets an object that nobody serves, holds or waits for.
     pub(crate) fn release_object(&mut self, turn: &mut Turn<'_, P>, object: u32) {
         let it = &self.objects[object];
-        if it.owners.is_empty() && it.standby.is_empty() && it.handles == 0 && it.waits.is_empty() {
+        if it.owners.is_empty()
+            && it.standby.is_empty()
+            && it.handles == 0
+            && it.waits.is_empty()
+            && !self.is_wanted(object)
+        {
+            self.forget_body(turn, object);
+            let it = &self.objects[object];
             assert_eq!(it.waiting_len, 0, "messages wait only while there is an owner");
             let it = self.objects.remove(object);
             if let Some(name) = &it.name {
@@ -147,6 +202,26 @@ impl<P: Payload> Broker<P> {
             }
             self.users[it.user].names -= 1;
             self.forget_user_if_unused(turn.now, it.user);
+        }
+    }
+
+    /// Whether an object that is no service lasts although nobody holds it.
+    fn is_wanted(&self, object: u32) -> bool {
+        match self.objects[object].kind {
+            ObjectKind::Service => false,
+            ObjectKind::Topic => self.topic_is_wanted(object),
+            ObjectKind::Queue => self.queue_is_wanted(object),
+            ObjectKind::Event => self.signal_is_wanted(object),
+        }
+    }
+
+    /// Takes what an object is beside its name out of the table of its kind.
+    fn forget_body(&mut self, turn: &mut Turn<'_, P>, object: u32) {
+        match self.objects[object].kind {
+            ObjectKind::Service => {}
+            ObjectKind::Topic => self.forget_topic(turn, object),
+            ObjectKind::Queue => self.forget_queue(turn, object),
+            ObjectKind::Event => self.forget_signal(object),
         }
     }
 
@@ -176,11 +251,11 @@ impl<P: Payload> Broker<P> {
         }
         let pool = ask.mode == 1;
         let object = if ask.name.is_empty() {
-            self.new_object(None, from)?
+            self.new_object(None, ObjectKind::Service, self.peer(from).user)?
         } else {
             let name = Name::new(&ask.name).map_err(|error| (Outcome::Invalid, error.to_string()))?;
             self.check_policy(from, Verb::Serve, &name)?;
-            self.object_of(&name, from)?
+            self.object_of(&name, ObjectKind::Service, from)?
         };
         let it = &self.objects[object];
         let refusal = if !it.owners.is_empty() && it.pool != pool {
@@ -438,7 +513,7 @@ impl<P: Payload> Broker<P> {
         let owner = it.owners.first().map(|&owner| self.peer(self.servers[owner].peer.slot));
         control::NameInfo {
             name: it.name.as_ref().map_or(String::new(), Name::to_string),
-            kind: switchboard_protocol::ObjectKind::Service as u8,
+            kind: it.kind as u8,
             mode: u8::from(it.pool),
             epoch: it.epoch.0,
             owner: owner.map_or(0, |peer| peer.id.to_wire()),

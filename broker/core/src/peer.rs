@@ -54,6 +54,18 @@ pub(crate) struct Peer {
     pub(crate) waiting: u32,
     /// Watches, waits and monitors.
     pub(crate) watches: u32,
+    /// Subscriptions that have something for it but whose out queue is full.
+    pub(crate) subscriptions_stalled: List,
+    /// Subscriptions.
+    pub(crate) subscriptions: u32,
+    /// What is published if it dies.
+    pub(crate) wills: Vec<crate::topic::Will>,
+    /// Consumers of queues to which it has room to take more, but whose out queue is full.
+    pub(crate) consumers_stalled: List,
+    /// Leases that last as long as it does.
+    pub(crate) leases: List,
+    /// Whether it said goodbye.
+    pub(crate) clean: bool,
     /// Whether a refusal was logged already.
     refusal_logged: bool,
     pub(crate) traffic: Traffic,
@@ -125,6 +137,12 @@ impl<P: Payload> Broker<P> {
             names: 0,
             waiting: 0,
             watches: 0,
+            subscriptions_stalled: List::EMPTY,
+            subscriptions: 0,
+            wills: Vec::new(),
+            consumers_stalled: List::EMPTY,
+            leases: List::EMPTY,
+            clean: false,
             refusal_logged: false,
             traffic: Traffic::default(),
         };
@@ -308,6 +326,10 @@ impl<P: Payload> Broker<P> {
             } else if let Some(call) = peer.calls.first() {
                 calls += 1;
                 self.caller_left(turn, call);
+            } else if !peer.wills.is_empty() {
+                self.publish_will(turn, slot);
+            } else if let Some(lease) = peer.leases.first() {
+                self.lease_orphaned(turn, lease, how);
             } else if let Some(handle) = peer.handles.first() {
                 self.drop_handle(turn, handle, how);
             } else if let Some(handle) = peer.granted.first() {
@@ -344,7 +366,7 @@ impl<P: Payload> Broker<P> {
                 header.ext_len = 0;
                 header.handles = 0;
             }
-            SendTail::Forward(_) | SendTail::Patched(..) => {}
+            SendTail::Forward(_) | SendTail::Patched(..) | SendTail::Extended(..) => {}
         }
         let bytes = padded(header.len as usize) as u64;
         peer.unread += bytes;
@@ -442,6 +464,8 @@ impl<P: Payload> Broker<P> {
                 break;
             }
         }
+        self.advance_stalled_subscriptions(turn, slot);
+        self.advance_stalled_consumers(turn, slot);
     }
 
     fn hold(&mut self, turn: &mut Turn<'_, P>, slot: u32, why: u8) {

@@ -33,7 +33,7 @@ pub(crate) struct Counters {
     pub(crate) starved: u64,
     pub(crate) monitor_lost: u64,
     /// Ends of calls, by outcome.
-    pub(crate) outcomes: [u64; 16],
+    pub(crate) outcomes: [u64; 18],
 }
 
 /// Bytes that a driver needs for a connection beside what the core has, at most, while it is idle.
@@ -64,6 +64,10 @@ impl<P: Payload> Broker<P> {
             waiting: self.waiting.len(),
             waiting_bytes: self.buffered_bytes,
             watches: self.watches.len() + self.monitors.len(),
+            subscriptions: self.topics.subscriptions(),
+            queued: self.queues.messages(),
+            queued_bytes: self.queues.bytes(),
+            storage: self.storage.info(),
             memory_bytes_max: limits.iter().map(|limit| limit.bytes).sum(),
             limits,
             counters: self.counters.list(),

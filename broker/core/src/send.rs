@@ -6,7 +6,9 @@ use crate::waiting::Message;
 use crate::{Payload, SendTail};
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
-use switchboard_protocol::{Epoch, Event, Failure, Header, Kind, Outcome, PeerId, Verb, encode, padded};
+use switchboard_protocol::{
+    Epoch, Event, Failure, Header, Kind, ObjectKind, Outcome, PeerId, Verb, encode, flags, padded,
+};
 
 impl<P: Payload> Broker<P> {
     /// A SEND on a handle.
@@ -45,10 +47,10 @@ impl<P: Payload> Broker<P> {
         tail: P,
     ) -> Result<(), (Outcome, String)> {
         let grip = &self.handles[handle];
-        if !grip.rights.contains(Verb::Call.right()) {
-            return Err((Outcome::Denied, "the handle does not have the right `call`".to_string()));
-        }
         let object = grip.object;
+        if !grip.rights.contains(Verb::Call.right()) || self.objects[object].kind != ObjectKind::Service {
+            return self.send_other(turn, from, handle, header, tail);
+        }
         self.check_payload(&header)?;
         self.inherit(from, &mut header);
         if header.deadline != 0 && header.deadline <= turn.now.0 {
@@ -83,6 +85,31 @@ impl<P: Payload> Broker<P> {
         Ok(())
     }
 
+    /// A SEND on what is no service, or without the right for one.
+    fn send_other(
+        &mut self,
+        turn: &mut Turn<'_, P>,
+        from: u32,
+        handle: u32,
+        mut header: Header,
+        tail: P,
+    ) -> Result<(), (Outcome, String)> {
+        self.check_payload(&header)?;
+        self.inherit(from, &mut header);
+        match self.objects[self.handles[handle].object].kind {
+            ObjectKind::Service => {
+                Err((Outcome::Denied, "the handle does not have the right `call`".to_string()))
+            }
+            ObjectKind::Topic => self.publish_send(turn, from, handle, header, tail),
+            ObjectKind::Queue => Err((
+                Outcome::Unsupported,
+                "a queue takes no one-way messages: a push is a call, which says whether it was taken (SPEC 10.2)"
+                    .to_string(),
+            )),
+            ObjectKind::Event => self.signal_send(turn, from, handle, header, tail),
+        }
+    }
+
     /// Gives a send to a server that has room for it.
     #[inline]
     pub(crate) fn deliver_send(
@@ -108,7 +135,7 @@ impl<P: Payload> Broker<P> {
         header.handle = at.handle;
         header.epoch = at.epoch.0;
         header.call = 0;
-        header.flags = 0;
+        header.flags &= flags::BATCH;
         let (to, object) = (at.peer.slot, at.object);
         self.stamp(from, &mut header);
         let tail = self.tail_for(turn, to, tail, taken);

@@ -7,7 +7,7 @@ use alloc::collections::VecDeque;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use switchboard_protocol::control::{NameChange, NameInfo};
-use switchboard_protocol::{Epoch, Header, Kind, Outcome, Pattern, encode};
+use switchboard_protocol::{Header, Kind, Outcome, Pattern, encode};
 
 /// One watch.
 #[derive(Debug)]
@@ -53,7 +53,7 @@ impl<P: Payload> Broker<P> {
                 self.give_change(turn, watch, encode(&end));
                 break;
             };
-            let shown = pattern.matches(&name) && self.objects[object].epoch != Epoch(0);
+            let shown = pattern.matches(&name) && self.is_there(object);
             self.watches[watch].cursor = Some(name.to_string());
             let from = self.calls[self.watches[watch].call].caller.slot;
             if shown && self.may_see(from, &name) {
@@ -86,7 +86,7 @@ impl<P: Payload> Broker<P> {
             }
             let bytes = change.get_or_insert_with(|| {
                 let info = self.name_info(object);
-                let what = if info.epoch == 0 { ORPHANED } else { OWNED };
+                let what = if self.is_there(object) { OWNED } else { ORPHANED };
                 encode(&NameChange { what, info })
             });
             let bytes = bytes.clone();

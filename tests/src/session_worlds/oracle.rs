@@ -248,6 +248,11 @@ impl Oracle {
             | Input::Wrote { .. }
             | Input::Wake
             | Input::Reloaded { .. }
+            | Input::Clock { .. }
+            | Input::Recovered { .. }
+            | Input::LogReady { .. }
+            | Input::Persisted { .. }
+            | Input::LogFailed { .. }
             | Input::Shutdown => {}
         }
     }
@@ -424,6 +429,9 @@ impl Oracle {
                 Effect::Pause { peer } => self.mix(1, peer.to_wire()),
                 Effect::Resume { peer } => self.mix(2, peer.to_wire()),
                 Effect::Reload => self.mix(3, 0),
+                Effect::Append { position, .. } => self.mix(4, *position),
+                Effect::Roll { segment } => self.mix(5, u64::from(*segment)),
+                Effect::DropSegment { segment } => self.mix(6, u64::from(*segment)),
                 Effect::Log(_) => {}
             }
         }
@@ -452,9 +460,14 @@ impl Oracle {
             return Err(format!("{:?} for {to}, whose connection has ended", header.kind));
         }
         let honest = peer.honest;
+        let extended;
         let bytes: &[u8] = match tail {
             SendTail::Empty => &[],
             SendTail::Forward(bytes) | SendTail::Patched(bytes, _) | SendTail::Own(bytes) => bytes,
+            SendTail::Extended(..) => {
+                extended = tail.to_bytes(header);
+                &extended
+            }
         };
         if bytes.len() != header.tail_len() {
             return Err(format!("a {:?} whose header says {} bytes", header.kind, header.len));

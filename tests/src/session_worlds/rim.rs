@@ -70,7 +70,7 @@ impl Rim {
         tamper: Box<dyn Tamper>,
         keep_steps: bool,
     ) -> Self {
-        let instance = Instance { incarnation: 3, version: "0".into(), pid: 1, system: true };
+        let instance = Instance { incarnation: 3, version: "0".into(), pid: 1, system: true, secret: [1, 2] };
         Self {
             core: Broker::new(settings, instance, now),
             oracle,
@@ -139,6 +139,10 @@ impl Rim {
                 }
             }
             Effect::Forget { peer } => self.links[peer.slot as usize] = None,
+            // No log is handed in, so that nothing is durable here; `queue_worlds` has one.
+            Effect::Append { .. } | Effect::Roll { .. } | Effect::DropSegment { .. } => {
+                unreachable!("no log was handed in")
+            }
             Effect::Reload => self.reload_wanted = true,
             Effect::Log(_) => {}
         }
@@ -183,7 +187,10 @@ impl Rim {
         match self.link(peer) {
             Some(link) if !link.gone => {
                 link.gone = true;
-                self.handle(Input::Disconnect { peer, how: Departure { exit_status: status } })
+                self.handle(Input::Disconnect {
+                    peer,
+                    how: Departure { exit_status: status, process_ended: status.is_some() },
+                })
             }
             _ => Ok(()),
         }
@@ -284,18 +291,7 @@ impl Rim {
 fn write(out: &mut VecDeque<u8>, header: &Header, tail: &SendTail<Vec<u8>>) {
     let start = out.len();
     out.extend(header.to_bytes());
-    match tail {
-        SendTail::Empty => {}
-        SendTail::Forward(bytes) | SendTail::Own(bytes) => out.extend(bytes),
-        SendTail::Patched(bytes, entries) => {
-            let table = usize::from(header.ext_len);
-            out.extend(&bytes[..table]);
-            for entry in entries {
-                out.extend(entry.to_bytes());
-            }
-            out.extend(&bytes[table + header.table_len()..]);
-        }
-    }
+    out.extend(tail.to_bytes(header));
     out.resize(start + padded(header.len as usize), 0);
 }
 

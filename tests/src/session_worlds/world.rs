@@ -370,6 +370,9 @@ fn settings(dice: &mut Dice) -> Settings {
         buffered_bytes: 2000 + dice.below(10_000),
         unread_bytes: 10_000 + dice.below(30_000),
         watches: 4,
+        subscriptions: 4,
+        subscribed_bytes: 2000 + dice.below(4000),
+        queued_bytes: 2000 + dice.below(4000),
     };
     let limits = Limits {
         connections_max: 12,
@@ -386,11 +389,20 @@ fn settings(dice: &mut Dice) -> Settings {
         link_bytes_max: 12_000,
         link_bytes_reserved: 6000,
         unread_bytes_max: 60_000,
+        subscriptions_max: 10,
+        subscription_messages: 8,
+        subscription_bytes: 3000,
+        subscribed_bytes_max: 10_000,
+        kept_bytes_max: 5000,
+        queued_max: 40,
+        queued_bytes_max: 10_000,
+        log_bytes_max: 1 << 20,
+        segment_bytes: 64 << 10,
         hello_timeout: Duration::from_millis(100),
         ageing_step: AGEING_STEP,
         user_default: user(dice),
         users: vec![(2, user(dice))],
     };
     let policy = Policy { own_user: None, rules, priority_max: 2 };
-    Settings { policy, limits, files: Vec::new() }
+    Settings { policy, limits, topics: Vec::new(), queues: Vec::new(), files: Vec::new() }
 }

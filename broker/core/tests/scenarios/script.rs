@@ -141,6 +141,8 @@ impl Default for Stage {
         let settings = Settings {
             policy: Policy { own_user: None, rules: Vec::new(), priority_max: 4 },
             limits: Limits::default(),
+            topics: Vec::new(),
+            queues: Vec::new(),
             files: Vec::new(),
         };
         Self {
@@ -302,8 +304,13 @@ impl Stage {
             if settings.policy.own_user.is_none() && settings.policy.rules.is_empty() {
                 settings.policy.own_user = Some(1000);
             }
-            let instance =
-                Instance { incarnation: INCARNATION, version: "1.2.3".into(), pid: 1, system: false };
+            let instance = Instance {
+                incarnation: INCARNATION,
+                version: "1.2.3".into(),
+                pid: 1,
+                system: false,
+                secret: [1, 2],
+            };
             Broker::new(settings.clone(), instance, *now)
         })
     }
@@ -548,7 +555,9 @@ impl Stage {
             "greets" => self.hello(peer, &words),
             "leaves" => {
                 actor.unread = 0;
-                let how = Departure { exit_status: words.number("status").map(|status| status as u32) };
+                let exit_status = words.number("status").map(|status| status as u32);
+                let how =
+                    Departure { exit_status, process_ended: exit_status.is_some() || words.has("ended") };
                 self.input(Input::Disconnect { peer: id, how });
             }
             "stops" => actor.reads = false,
@@ -816,6 +825,7 @@ impl Stage {
                     SendTail::Forward(bytes) => (None, bytes),
                     SendTail::Patched(bytes, entries) => (Some(entries), bytes),
                     SendTail::Own(bytes) => (None, bytes),
+                    tail @ SendTail::Extended(..) => (None, tail.to_bytes(&header)),
                 };
                 assert_eq!(bytes.len(), header.tail_len(), "a tail as long as its header says");
                 let tail = Tail::of(&header, &bytes);
@@ -839,6 +849,11 @@ impl Stage {
             Effect::Pause { peer } => format!("pause {}", self.name_of(peer)),
             Effect::Close { peer } => format!("close {}", self.name_of(peer)),
             Effect::Forget { peer } => format!("forget {}", self.name_of(peer)),
+            Effect::Append { position, sync, .. } => {
+                format!("append {position}{}", if sync { " sync" } else { "" })
+            }
+            Effect::Roll { segment } => format!("roll {segment}"),
+            Effect::DropSegment { segment } => format!("drop {segment}"),
             Effect::Reload => "reload".into(),
             Effect::Log(fact) => return self.show_log.then(|| self.render_fact(fact)).flatten(),
         };
