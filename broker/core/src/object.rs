@@ -109,7 +109,8 @@ impl<P: Payload> Broker<P> {
         if let Some(&object) = self.names.get(name) {
             let there = self.objects[object].kind;
             if there != kind {
-                let message = format!("`{name}` is a {}, not a {}", there.as_str(), kind.as_str());
+                let message =
+                    format!("`{name}` stands for a {}, not for a {}", there.as_str(), kind.as_str());
                 return Err((Outcome::Invalid, message));
             }
             return Ok(object);
@@ -206,7 +207,7 @@ impl<P: Payload> Broker<P> {
     }
 
     /// Whether an object that is no service lasts although nobody holds it.
-    fn is_wanted(&self, object: u32) -> bool {
+    pub(crate) fn is_wanted(&self, object: u32) -> bool {
         match self.objects[object].kind {
             ObjectKind::Service => false,
             ObjectKind::Topic => self.topic_is_wanted(object),
