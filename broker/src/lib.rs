@@ -20,6 +20,7 @@ mod host;
 mod identity;
 mod incarnation;
 mod incoming;
+pub mod journal;
 mod link;
 mod logger;
 mod options;

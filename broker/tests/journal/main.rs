@@ -1,0 +1,6 @@
+//! The journal against bad days: lost power, failing disks, flipped bits, bytes that anybody made up.
+
+mod dice;
+mod lying;
+mod world;
+mod worlds;
