@@ -33,6 +33,8 @@ struct World {
     truth: Vec<Vec<u8>>,
     /// Through here everything must be there after the next start.
     promised: u64,
+    /// Through here it was reported synced.
+    synced: u64,
     /// Segments with the position of their first record, oldest first, dropped ones too.
     segments: Vec<(u32, u64)>,
     dropped: Vec<Dropped>,
@@ -55,6 +57,7 @@ pub(crate) fn run(seed: u64, lie: Lie) -> Result<Seen, String> {
         lie,
         truth: Vec::new(),
         promised: 0,
+        synced: 0,
         segments: Vec::new(),
         dropped: Vec::new(),
         seen: Seen::default(),
@@ -93,12 +96,15 @@ impl World {
             self.seen.starts_cut_short += 1;
             self.seen.power_losses += 1;
             disk.lose_power();
+            // What was only written before is no longer promised: no start has made it safe.
+            self.promised = self.synced;
             return Ok(());
         };
-        self.promised = if self.lie == Lie::ReportsEarly { written } else { synced };
+        self.synced = if self.lie == Lie::ReportsEarly { written } else { synced };
         if self.dice.one_in(2) || disk.faults.power_off_at.is_some() {
             self.seen.power_losses += 1;
             disk.lose_power();
+            self.promised = self.synced;
         } else {
             // Whatever was written survives the death of the process, synced or not.
             self.seen.deaths += 1;
@@ -131,7 +137,7 @@ impl World {
         self.seen.cuts += u64::from(recovery.cut.is_some());
         self.check(&records, &there, next)?;
         self.truth.truncate(next as usize - 1);
-        self.promised = next - 1;
+        (self.promised, self.synced) = (next - 1, next - 1);
         self.segments = there;
         self.dropped.clear();
         Ok(Some(recovery.writer))
