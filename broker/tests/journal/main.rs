@@ -1,6 +1,8 @@
 //! The journal against bad days: lost power, failing disks, flipped bits, bytes that anybody made up.
 
+mod damage;
 mod dice;
+mod fuzz;
 mod lying;
 mod world;
 mod worlds;

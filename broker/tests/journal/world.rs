@@ -245,7 +245,12 @@ impl World {
     }
 
     fn append(&mut self, batch: &mut Batch, below: u64) {
-        let bytes = self.dice.bytes(below);
+        // Often of one size: what is left of an old record then ends where a new one does.
+        let bytes = if self.dice.one_in(2) {
+            self.dice.roll().to_le_bytes().repeat(5)
+        } else {
+            self.dice.bytes(below)
+        };
         let (one, other) = bytes.split_at(bytes.len() / 3);
         self.truth.push(bytes.clone());
         self.seen.records += 1;
