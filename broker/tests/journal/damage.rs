@@ -234,3 +234,23 @@ fn a_payload_cannot_pass_for_records() {
     let made_up = disk.contents("0000000001.log").expect("there")[64..].to_vec();
     assert_eq!(torn_around(&made_up).expect("cut"), []);
 }
+
+#[test]
+fn what_is_left_of_a_torn_end_is_never_read_behind_a_new_record() {
+    let mut disk = SimDisk::new(3);
+    let mut batch = Batch::default();
+    let mut writer = recover(&mut disk, LAYOUT, &mut |_| {}).expect("an empty disk").writer;
+    batch.roll(1);
+    (1..=3).for_each(|position| batch.append(position, &[b"old"]));
+    writer.write(&mut batch).expect("written");
+    drop(writer);
+    disk.flip_bit("0000000001.log", 8 * (64 + 32));
+    let recovery = recover(&mut disk, LAYOUT, &mut |_| {}).expect("torn");
+    assert_eq!(recovery.cut.map(|cut| (cut.offset, cut.bytes)), Some((96, 59)));
+    let mut writer = recovery.writer;
+    batch.clear();
+    batch.append(2, &[b"new"]);
+    writer.write(&mut batch).expect("written");
+    drop(writer);
+    assert_eq!(read(&mut disk).expect("good"), [(1, b"old".to_vec()), (2, b"new".to_vec())]);
+}

@@ -51,8 +51,11 @@ fn no_bytes_break_the_reader() {
 
 type Truth = HashMap<u64, Vec<u8>>;
 
-fn read(disk: &mut SimDisk) -> Result<(Vec<(u64, Vec<u8>)>, bool), JournalError> {
-    let mut records = Vec::new();
+type Records = Vec<(u64, Vec<u8>)>;
+
+/// The records, and whether something was cut.
+fn read(disk: &mut SimDisk) -> Result<(Records, bool), JournalError> {
+    let mut records = Records::new();
     let recovery =
         recover(disk, LAYOUT, &mut |record| records.push((record.position, record.bytes.to_vec())))?;
     Ok((records, recovery.cut.is_some()))

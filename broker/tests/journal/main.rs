@@ -3,6 +3,8 @@
 mod damage;
 mod dice;
 mod fuzz;
+mod kill;
 mod lying;
+mod thread;
 mod world;
 mod worlds;

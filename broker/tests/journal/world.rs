@@ -234,7 +234,8 @@ impl World {
         if self.segments.is_empty() {
             self.roll(batch);
         }
-        for _ in 0..1 + self.dice.below(6) {
+        let count = if self.dice.one_in(3) { 1 } else { 1 + self.dice.below(6) };
+        for _ in 0..count {
             match self.dice.below(12) {
                 0 => self.roll(batch),
                 1 => self.drop_oldest(batch),
