@@ -30,6 +30,7 @@ pub use unix::{
     credentials::{Credentials, peer_pidfd},
     exit_status::{PeerExit, exit_of},
     fds::{FDS_MAX, Fds},
+    files::{open_regular, preallocate},
     inherited::inherited_sockets,
     limits,
     listener::{AcceptError, BindError, BindOptions, Listener},

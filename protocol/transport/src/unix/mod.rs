@@ -5,6 +5,7 @@ pub(crate) mod connect;
 pub(crate) mod credentials;
 pub(crate) mod exit_status;
 pub(crate) mod fds;
+pub(crate) mod files;
 pub(crate) mod inherited;
 pub mod limits;
 pub(crate) mod listener;
