@@ -77,6 +77,11 @@ impl<D: Disk> Writer<D> {
         &mut self.disk
     }
 
+    /// The disk alone: what is left of a broker that was killed.
+    pub fn into_disk(self) -> D {
+        self.disk
+    }
+
     /// Writes a batch, with what happens to segments in it. What somebody waits for to be on the disk
     /// needs [`sync`](Self::sync) as well. The batch is used up and can be cleared.
     pub fn write(&mut self, batch: &mut Batch) -> Result<(), Failure> {
