@@ -76,18 +76,19 @@ const RETRY_AFTER_MS: u32 = 10;
 impl<P: Payload> Broker<P> {
     /// A CALL on a handle (SPEC 4.1).
     #[inline]
-    pub(crate) fn call(&mut self, turn: &mut Turn<'_, P>, from: u32, header: Header, tail: P) {
+    pub(crate) fn call(&mut self, turn: &mut Turn<'_, P>, from: u32, header: &mut Header, tail: P) {
         self.counters.calls += 1;
         if let Err((outcome, message)) = self.try_call(turn, from, header, tail) {
-            self.refuse(turn, from, &header, outcome, &message);
+            self.refuse(turn, from, header, outcome, &message);
         }
     }
 
+    #[inline]
     fn try_call(
         &mut self,
         turn: &mut Turn<'_, P>,
         from: u32,
-        mut header: Header,
+        header: &mut Header,
         tail: P,
     ) -> Result<(), (Outcome, String)> {
         let handle = self.find_handle(from, header.handle)?;
@@ -96,16 +97,16 @@ impl<P: Payload> Broker<P> {
             return Err((Outcome::Denied, "the handle does not have the right `call`".to_string()));
         }
         let object = grip.object;
-        self.check_payload(&header)?;
-        self.check_call_slot(from, &header)?;
-        self.inherit(from, &mut header);
+        self.check_payload(header)?;
+        self.check_call_slot(from, header)?;
+        self.inherit(from, header);
         if header.deadline != 0 && header.deadline <= turn.now.0 {
             return Err((
                 Outcome::DeadlineExceeded,
                 "the deadline had passed when the call came".to_string(),
             ));
         }
-        self.check_owner(object, &header)?;
+        self.check_owner(object, header)?;
         let bytes = padded(header.len as usize) as u64;
         let server = if self.objects[object].waiting_len == 0 {
             self.choose_server(object, Epoch(header.epoch), true, bytes)
@@ -123,11 +124,11 @@ impl<P: Payload> Broker<P> {
             self.check_waiting_quota(from, bytes)?;
         }
 
-        let call = self.enter_call(turn, from, object, &header);
+        let call = self.enter_call(turn, from, object, header);
         let taken = if header.handles == 0 {
             alloc::vec::Vec::new()
         } else {
-            match self.take_handles(turn, from, Some(call), &header, &tail) {
+            match self.take_handles(turn, from, Some(call), header, &tail) {
                 Ok(taken) => taken,
                 Err(refusal) => {
                     self.erase_call(turn, call);
@@ -137,47 +138,70 @@ impl<P: Payload> Broker<P> {
         };
         match server {
             Some(server) => self.deliver_call(turn, server, call, header, tail, &taken),
-            None => self.wait_in_line(turn, from, object, Message::Call(call), header, tail, taken),
+            None => self.wait_in_line(turn, from, object, Message::Call(call), *header, tail, taken),
         }
         Ok(())
     }
 
     /// Whether there is an owner, and the one that is expected.
+    #[inline]
     pub(crate) fn check_owner(&self, object: u32, header: &Header) -> Result<(), (Outcome, String)> {
+        if self.objects[object].owners.is_empty()
+            || header.epoch != 0 && !self.is_current(object, Epoch(header.epoch))
+        {
+            return Err(self.no_owner(object, header));
+        }
+        Ok(())
+    }
+
+    #[cold]
+    fn no_owner(&self, object: u32, header: &Header) -> (Outcome, String) {
         let it = &self.objects[object];
         if it.owners.is_empty() {
             let message = match &it.name {
                 Some(name) => format!("nobody serves `{name}`"),
                 None => "the private service has ended".to_string(),
             };
-            return Err((Outcome::NoOwner, message));
+            return (Outcome::NoOwner, message);
         }
-        if header.epoch != 0 && !self.is_current(object, Epoch(header.epoch)) {
-            let message = format!(
-                "the owner expected had epoch {:#x}, the present one has {:#x}",
-                header.epoch, it.epoch.0
-            );
-            return Err((Outcome::OwnerChanged, message));
-        }
-        Ok(())
+        let message = format!(
+            "the owner expected had epoch {:#x}, the present one has {:#x}",
+            header.epoch, it.epoch.0
+        );
+        (Outcome::OwnerChanged, message)
     }
 
+    #[inline]
     pub(crate) fn check_payload(&self, header: &Header) -> Result<(), (Outcome, String)> {
         let most = self.limits.payload_bytes_max as usize;
         if most < header.payload_len() {
-            let len = header.payload_len();
-            return Err((
-                Outcome::TooLarge,
-                format!("a payload of {len} bytes; this broker takes {most} (limits.payload_bytes_max)"),
-            ));
+            return Err(too_large(header.payload_len(), most));
         }
         Ok(())
     }
 
     /// SPEC 4.2, and the quotas of open calls.
+    #[inline]
     pub(crate) fn check_call_slot(&self, from: u32, header: &Header) -> Result<(), (Outcome, String)> {
         let peer = self.peer(from);
-        let most = self.limits.of_user(peer.identity.uid).calls_open;
+        let (slot, most) = (header.call as u32, self.limits.calls_open_max);
+        if slot < peer.calls_open_max
+            && peer.calls.len() < peer.calls_open_max
+            && (header.call != 0 || header.flags & flags::STREAM == 0)
+            && peer.call_at(slot).is_none()
+            && self.calls.len() < most
+            && self.users[peer.user].calls < most / 2
+        {
+            return Ok(());
+        }
+        self.refuse_call_slot(from, header)
+    }
+
+    /// Which of the conditions of [`Self::check_call_slot`] does not hold.
+    #[cold]
+    fn refuse_call_slot(&self, from: u32, header: &Header) -> Result<(), (Outcome, String)> {
+        let peer = self.peer(from);
+        let most = peer.calls_open_max;
         let slot = header.call as u32;
         if most <= slot || most <= peer.calls.len() {
             let message = format!(
@@ -281,7 +305,7 @@ impl<P: Payload> Broker<P> {
         turn: &mut Turn<'_, P>,
         server: u32,
         call: u32,
-        mut header: Header,
+        header: &mut Header,
         tail: P,
         taken: &[u64],
     ) {
@@ -301,10 +325,12 @@ impl<P: Payload> Broker<P> {
         let peer = self.peers[to as usize].as_mut().expect("a peer that is connected");
         peer.requests.push(&mut self.calls, call, |call| &mut call.by_server);
         let handle = header.handle;
-        self.stamp(caller, &mut header);
+        self.stamp(caller, header);
         let tail = self.tail_for(turn, to, tail, taken);
-        self.tap(turn, caller, to, &header, &tail, self.servers[server].object);
-        self.push(turn, to, header, tail);
+        if !self.monitors.is_empty() {
+            self.tap(turn, caller, to, header, &tail, self.servers[server].object);
+        }
+        self.forward(turn, to, header, tail);
         if stream && 0 < credit {
             let header = Header { handle, call: word, seq: credit, ..Header::new(Kind::Credit) };
             self.push(turn, to, header, SendTail::Empty);
@@ -342,7 +368,7 @@ impl<P: Payload> Broker<P> {
 
     /// REPLY and OUTCOME from a server (SPEC 5.4, 5.5).
     #[inline]
-    pub(crate) fn answer(&mut self, turn: &mut Turn<'_, P>, from: u32, mut header: Header, tail: P) {
+    pub(crate) fn answer(&mut self, turn: &mut Turn<'_, P>, from: u32, header: &mut Header, tail: P) {
         let Some(call) = self.request_of(from, header.call) else {
             // Late, double or made up: nobody waits for it.
             self.counters.answers_late += 1;
@@ -362,13 +388,13 @@ impl<P: Payload> Broker<P> {
             );
             return self.end_answered(turn, call, Outcome::TooLarge, &message);
         }
-        if let Err((outcome, message)) = self.check_payload(&header) {
+        if let Err((outcome, message)) = self.check_payload(header) {
             return self.end_answered(turn, call, outcome, &message);
         }
         let taken = if header.handles == 0 {
             alloc::vec::Vec::new()
         } else {
-            match self.take_handles(turn, from, None, &header, &tail) {
+            match self.take_handles(turn, from, None, header, &tail) {
                 Ok(taken) => taken,
                 Err((_, message)) => {
                     let message =
@@ -397,10 +423,10 @@ impl<P: Payload> Broker<P> {
         let object = it.object;
         let tail = self.tail_for(turn, to, tail, &taken);
         if !self.monitors.is_empty() {
-            let shown = Header { call: word, ..header };
+            let shown = Header { call: word, ..*header };
             self.tap(turn, self.servers[server].peer, to, &shown, &tail, object);
         }
-        self.push(turn, to, header, tail);
+        self.forward(turn, to, header, tail);
         self.erase_call(turn, call);
     }
 
@@ -429,7 +455,7 @@ impl<P: Payload> Broker<P> {
     }
 
     /// ITEM from a server (SPEC 5.8).
-    pub(crate) fn item(&mut self, turn: &mut Turn<'_, P>, from: u32, mut header: Header, tail: P) {
+    pub(crate) fn item(&mut self, turn: &mut Turn<'_, P>, from: u32, header: &mut Header, tail: P) {
         let Some(call) = self.request_of(from, header.call).filter(|&call| self.calls[call].open) else {
             self.counters.answers_late += 1;
             return;
@@ -449,13 +475,13 @@ impl<P: Payload> Broker<P> {
             let message = "the items that your connections have not read yet leave no room for the next (limits.link_bytes_max, limits.user.unread_bytes)";
             return self.end_by_broker(turn, call, Outcome::TooLarge, message);
         }
-        if let Err((outcome, message)) = self.check_payload(&header) {
+        if let Err((outcome, message)) = self.check_payload(header) {
             return self.end_by_broker(turn, call, outcome, &message);
         }
         let taken = if header.handles == 0 {
             alloc::vec::Vec::new()
         } else {
-            match self.take_handles(turn, from, Some(call), &header, &tail) {
+            match self.take_handles(turn, from, Some(call), header, &tail) {
                 Ok(taken) => taken,
                 Err((_, message)) => {
                     let message = format!("the service streamed a handle that it cannot pass on: {message}");
@@ -474,8 +500,8 @@ impl<P: Payload> Broker<P> {
         header.method = 0;
         let tail = self.tail_for(turn, to, tail, &taken);
         let from = self.peer(from).id;
-        self.tap(turn, from, to, &header, &tail, object);
-        self.push(turn, to, header, tail);
+        self.tap(turn, from, to, header, &tail, object);
+        self.forward(turn, to, header, tail);
     }
 
     /// CREDIT from a caller: room for items (SPEC 4.11).
@@ -636,6 +662,7 @@ impl<P: Payload> Broker<P> {
     }
 
     /// Ends a frame's call that never became one.
+    #[cold]
     pub(crate) fn refuse(
         &mut self,
         turn: &mut Turn<'_, P>,
@@ -727,6 +754,13 @@ impl<P: Payload> Broker<P> {
         self.users[user].watches -= 1;
         self.watching -= 1;
     }
+}
+
+/// What a sender is told whose payload is over the limit.
+#[cold]
+fn too_large(len: usize, most: usize) -> (Outcome, String) {
+    let message = format!("a payload of {len} bytes; this broker takes {most} (limits.payload_bytes_max)");
+    (Outcome::TooLarge, message)
 }
 
 /// A duration as people write it.

@@ -61,6 +61,27 @@ pub enum SendTail<P> {
     Own(Vec<u8>),
 }
 
+/// Who carries effects out, told of each as the broker asks for it. A list of effects does nothing but
+/// remember them in their order; a driver may put frames where they go without a stop in between.
+pub trait Effects<P> {
+    /// [`Effect::Send`] by its parts, so that a header is copied once: to where it leaves from.
+    fn send(&mut self, to: PeerId, header: &Header, tail: SendTail<P>);
+
+    /// Any other effect.
+    fn push(&mut self, effect: Effect<P>);
+}
+
+impl<P> Effects<P> for Vec<Effect<P>> {
+    #[inline]
+    fn send(&mut self, to: PeerId, header: &Header, tail: SendTail<P>) {
+        Vec::push(self, Effect::Send { to, header: *header, tail });
+    }
+
+    fn push(&mut self, effect: Effect<P>) {
+        Vec::push(self, effect);
+    }
+}
+
 /// Something worth telling an operator.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fact {

@@ -186,11 +186,18 @@ impl<P: Payload> Broker<P> {
     pub(crate) fn find_handle(&self, holder: u32, word: u64) -> Result<u32, (Outcome, String)> {
         match self.handles.find(word) {
             Some(handle) if self.handles[handle].holder == holder && !self.handles[handle].void => Ok(handle),
+            found => Err(self.no_handle(word, found)),
+        }
+    }
+
+    #[cold]
+    fn no_handle(&self, word: u64, found: Option<u32>) -> (Outcome, String) {
+        match found {
             // SPEC 3.6. The client may not have read of it yet.
             found if self.handles.has_left(word) || found.is_some_and(|handle| self.handles[handle].void) => {
-                Err((Outcome::HandleRevoked, "the handle was revoked, or closed".to_string()))
+                (Outcome::HandleRevoked, "the handle was revoked, or closed".to_string())
             }
-            _ => Err((Outcome::Invalid, "this connection has no such handle".to_string())),
+            _ => (Outcome::Invalid, "this connection has no such handle".to_string()),
         }
     }
 

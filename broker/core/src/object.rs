@@ -407,6 +407,7 @@ impl<P: Payload> Broker<P> {
     }
 
     /// Puts a server, whose peer's out queue is full, where [`Broker::wrote`] finds it.
+    #[inline(never)]
     pub(crate) fn stall(&mut self, server: u32) {
         if !core::mem::replace(&mut self.servers[server].stalled, true) {
             let slot = self.servers[server].peer.slot;
@@ -486,6 +487,7 @@ impl<P: Payload> Broker<P> {
     }
 
     /// Whether a server can take a message now; notes it as stalled if only its out queue is full.
+    #[inline]
     pub(crate) fn has_room(&mut self, server: u32, call: bool, bytes: u64) -> bool {
         let it = &self.servers[server];
         let window = if call {
@@ -497,8 +499,9 @@ impl<P: Payload> Broker<P> {
         if !window {
             return false;
         }
-        let peer = self.peer(it.peer.slot);
-        if peer.unread <= u64::from(self.limits.link_bytes_high) && self.has_unread_room(peer.id.slot, 0) {
+        let slot = it.peer.slot;
+        let peer = self.peer(slot);
+        if peer.unread <= u64::from(self.limits.link_bytes_high) && self.has_unread_room(slot, 0) {
             return peer.stage == Stage::Ready;
         }
         self.stall(server);
@@ -519,6 +522,12 @@ impl<P: Payload> Broker<P> {
         if let [only] = it.owners[..] {
             return self.has_room(only, call, bytes).then_some(only);
         }
+        self.choose_of_pool(object, expected, call, bytes)
+    }
+
+    #[inline(never)]
+    fn choose_of_pool(&mut self, object: u32, expected: Epoch, call: bool, bytes: u64) -> Option<u32> {
+        let it = &self.objects[object];
         let count = it.owners.len() as u32;
         let rotor = it.rotor;
         let mut best: Option<(u32, u64, u32)> = None;

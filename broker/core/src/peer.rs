@@ -10,7 +10,7 @@ use alloc::rc::Rc;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use switchboard_protocol::{
-    Event, FrameError, Goodbye, GoodbyeReason, HELLO_MAGIC, Header, Hello, Kind, Outcome, PeerId, VERSION,
+    Event, FrameError, Goodbye, GoodbyeReason, HEADER_BYTES, HELLO_MAGIC, Header, Hello, Kind, Outcome, PeerId, VERSION,
     Welcome, decode, encode, features, padded,
 };
 
@@ -25,6 +25,8 @@ pub(crate) struct Peer {
     pub(crate) program: String,
     /// Highest priority that policy gives it.
     pub(crate) priority_max: u8,
+    /// Calls that its user's quota lets it have open.
+    pub(crate) calls_open_max: u32,
     /// For hello, or for admission.
     pub(crate) timer: TimerId,
     /// Why it is not read at present: [`hold`].
@@ -107,6 +109,7 @@ impl<P: Payload> Broker<P> {
             id,
             stage: Stage::Greeting,
             priority_max: self.policy.priority_max(&identity),
+            calls_open_max: limits.calls_open,
             identity: Rc::new(identity),
             user,
             program: String::new(),
@@ -213,7 +216,7 @@ impl<P: Payload> Broker<P> {
             );
             return self.expel(turn, from, GoodbyeReason::Version, &message);
         }
-        let calls_open_max = self.limits.of_user(self.peer(from).identity.uid).calls_open;
+        let calls_open_max = self.peer(from).calls_open_max;
         let incarnation = self.incarnation;
         let peer = self.peer_mut(from);
         peer.stage = Stage::Ready;
@@ -327,40 +330,49 @@ impl<P: Payload> Broker<P> {
         Some(Work::Depart { slot, how, calls })
     }
 
-    /// Puts a frame into a peer's out queue and keeps count of it. Frames to those who are leaving
-    /// are dropped.
-    #[inline]
+    /// Puts a frame of the broker's own into a peer's out queue.
     pub(crate) fn push(&mut self, turn: &mut Turn<'_, P>, to: u32, mut header: Header, tail: SendTail<P>) {
-        let high = u64::from(self.limits.link_bytes_high);
-        let low = u64::from(self.limits.link_bytes_low);
-        let Some(peer) = self.peers[to as usize].as_mut() else { return };
-        if matches!(peer.stage, Stage::Closing | Stage::Gone) {
-            return;
-        }
         match &tail {
-            SendTail::Empty => header.len = Header::new(Kind::Hello).len,
+            SendTail::Empty => header.len = HEADER_BYTES as u32,
             SendTail::Own(body) => {
-                header.len = Header::new(Kind::Hello).len + body.len() as u32;
+                header.len = (HEADER_BYTES + body.len()) as u32;
                 header.ext_len = 0;
                 header.handles = 0;
             }
             SendTail::Forward(_) | SendTail::Patched(..) => {}
         }
+        self.forward(turn, to, &header, tail);
+    }
+
+    /// Puts a frame, its header complete, into a peer's out queue and keeps count of it. Frames to
+    /// those who are leaving are dropped.
+    #[inline]
+    pub(crate) fn forward(&mut self, turn: &mut Turn<'_, P>, to: u32, header: &Header, tail: SendTail<P>) {
+        let Some(peer) = self.peers[to as usize].as_mut() else { return };
+        if matches!(peer.stage, Stage::Closing | Stage::Gone) {
+            return;
+        }
         let bytes = padded(header.len as usize) as u64;
         peer.unread += bytes;
         peer.traffic.frames_out += 1;
         peer.traffic.bytes_out += bytes;
-        let (unread, to_id) = (peer.unread, peer.id);
-        turn.effects.push(Effect::Send { to: to_id, header, tail });
-        if low < unread {
-            self.charge_unread(to);
-            if high < unread {
-                self.hold(turn, to, hold::UNREAD);
-            }
-            // A goodbye is the last frame and comes once; to be too much must not end in another one.
-            if header.kind != Kind::Goodbye {
-                self.expel_if_not_reading(turn, to);
-            }
+        let unread = peer.unread;
+        turn.effects.send(peer.id, header, tail);
+        if u64::from(self.limits.link_bytes_low) < unread {
+            self.much_unread(turn, to, header.kind);
+        }
+    }
+
+    /// More waits to be read by a peer than every peer may have.
+    #[inline(never)]
+    fn much_unread(&mut self, turn: &mut Turn<'_, P>, to: u32, last: Kind) {
+        self.charge_unread(to);
+        if u64::from(self.limits.link_bytes_high) < self.peer(to).unread {
+            self.hold(turn, to, hold::UNREAD);
+        }
+        // A goodbye is the last frame and comes once; to be too much must not end in another one.
+        if last != Kind::Goodbye {
+            self.expel_if_not_reading(turn, to);
         }
     }
 
@@ -401,12 +413,17 @@ impl<P: Payload> Broker<P> {
 
     /// Whether `bytes` more may wait to be read by a peer: replies and items, which nobody asked it
     /// to take at once, and messages to serve.
+    #[inline]
     pub(crate) fn has_unread_room(&self, slot: u32, bytes: u64) -> bool {
+        self.peer(slot).unread + bytes <= u64::from(self.limits.link_bytes_low)
+            || self.has_charged_room(slot, bytes)
+    }
+
+    /// Whether `bytes` more may wait that count against the user.
+    #[inline(never)]
+    fn has_charged_room(&self, slot: u32, bytes: u64) -> bool {
         let peer = self.peer(slot);
         let charge = (peer.unread + bytes).saturating_sub(u64::from(self.limits.link_bytes_low));
-        if charge == 0 {
-            return true;
-        }
         let more = charge.saturating_sub(peer.charged);
         peer.unread + bytes <= u64::from(self.limits.link_bytes_max)
             && self.users[peer.user].unread_bytes + more
@@ -416,12 +433,22 @@ impl<P: Payload> Broker<P> {
 
     /// Bytes of the peer's out queue have left.
     pub(crate) fn wrote(&mut self, turn: &mut Turn<'_, P>, slot: u32, bytes: usize) {
-        let high = u64::from(self.limits.link_bytes_high);
-        let peer = self.peer_mut(slot);
+        let peer = self.peers[slot as usize].as_mut().expect("a peer that is connected");
         if peer.stage == Stage::Gone {
             return;
         }
         peer.unread = peer.unread.saturating_sub(bytes as u64);
+        let owing = peer.charged != 0 || peer.holds & hold::UNREAD != 0;
+        if owing || !peer.credits_due.is_empty() || !peer.stalled.is_empty() {
+            self.make_use_of_room(turn, slot);
+        }
+    }
+
+    /// What was held up by a peer's full out queue goes on, if the queue has room again.
+    #[inline(never)]
+    fn make_use_of_room(&mut self, turn: &mut Turn<'_, P>, slot: u32) {
+        let high = u64::from(self.limits.link_bytes_high);
+        let peer = self.peer(slot);
         let (unread, charged, held) = (peer.unread, peer.charged, peer.holds & hold::UNREAD != 0);
         if charged != 0 {
             self.charge_unread(slot);
@@ -522,6 +549,7 @@ impl<P: Payload> Broker<P> {
     }
 
     /// Gives back what [`Self::reserve`] set aside.
+    #[inline(never)]
     pub(crate) fn release(&mut self, turn: &mut Turn<'_, P>, slot: u32) {
         let peer = self.peer_mut(slot);
         let bytes = core::mem::take(&mut peer.reserved);

@@ -11,13 +11,13 @@ use switchboard_protocol::{Epoch, Event, Failure, Header, Kind, Outcome, PeerId,
 impl<P: Payload> Broker<P> {
     /// A SEND on a handle.
     #[inline]
-    pub(crate) fn send(&mut self, turn: &mut Turn<'_, P>, from: u32, header: Header, tail: P) {
+    pub(crate) fn send(&mut self, turn: &mut Turn<'_, P>, from: u32, header: &mut Header, tail: P) {
         self.counters.sends += 1;
         let handle = match self.find_handle(from, header.handle) {
             Ok(handle) => handle,
             Err((outcome, message)) => {
                 self.counters.sends_failed += 1;
-                return self.tell_sender(turn, from, &header, outcome, &Failure::new(message), 1);
+                return self.tell_sender(turn, from, header, outcome, &Failure::new(message), 1);
             }
         };
         let bytes = padded(header.len as usize) as u64;
@@ -28,10 +28,10 @@ impl<P: Payload> Broker<P> {
         grip.uncredited += bytes;
         if !fits {
             let why = "the send window of the handle is used up; wait for credit (SPEC 4.9)";
-            return self.send_failed(turn, &header, Outcome::Busy, why);
+            return self.send_failed(turn, header, Outcome::Busy, why);
         }
         if let Err((outcome, message)) = self.try_send(turn, from, handle, header, tail) {
-            self.send_failed(turn, &header, outcome, &message);
+            self.send_failed(turn, header, outcome, &message);
         }
     }
 
@@ -41,7 +41,7 @@ impl<P: Payload> Broker<P> {
         turn: &mut Turn<'_, P>,
         from: u32,
         handle: u32,
-        mut header: Header,
+        header: &mut Header,
         tail: P,
     ) -> Result<(), (Outcome, String)> {
         let grip = &self.handles[handle];
@@ -49,15 +49,15 @@ impl<P: Payload> Broker<P> {
             return Err((Outcome::Denied, "the handle does not have the right `call`".to_string()));
         }
         let object = grip.object;
-        self.check_payload(&header)?;
-        self.inherit(from, &mut header);
+        self.check_payload(header)?;
+        self.inherit(from, header);
         if header.deadline != 0 && header.deadline <= turn.now.0 {
             return Err((
                 Outcome::DeadlineExceeded,
                 "the deadline had passed when the message came".to_string(),
             ));
         }
-        self.check_owner(object, &header)?;
+        self.check_owner(object, header)?;
         let bytes = padded(header.len as usize) as u64;
         let server = if self.objects[object].waiting_len == 0 {
             self.choose_server(object, Epoch(header.epoch), false, bytes)
@@ -71,14 +71,14 @@ impl<P: Payload> Broker<P> {
         let taken = if header.handles == 0 {
             Vec::new()
         } else {
-            self.take_handles(turn, from, None, &header, &tail)?
+            self.take_handles(turn, from, None, header, &tail)?
         };
         match server {
             Some(server) => {
                 let from = self.peer(from).id;
                 self.deliver_send(turn, server, from, header, tail, &taken);
             }
-            None => self.wait_in_line(turn, from, object, Message::Send, header, tail, taken),
+            None => self.wait_in_line(turn, from, object, Message::Send, *header, tail, taken),
         }
         Ok(())
     }
@@ -90,7 +90,7 @@ impl<P: Payload> Broker<P> {
         turn: &mut Turn<'_, P>,
         server: u32,
         from: PeerId,
-        mut header: Header,
+        header: &mut Header,
         tail: P,
         taken: &[u64],
     ) {
@@ -110,10 +110,10 @@ impl<P: Payload> Broker<P> {
         header.call = 0;
         header.flags = 0;
         let (to, object) = (at.peer.slot, at.object);
-        self.stamp(from, &mut header);
+        self.stamp(from, header);
         let tail = self.tail_for(turn, to, tail, taken);
-        self.tap(turn, from, to, &header, &tail, object);
-        self.push(turn, to, header, tail);
+        self.tap(turn, from, to, header, &tail, object);
+        self.forward(turn, to, header, tail);
     }
 
     /// CREDIT from a server: it has dealt with so many bytes of sends (SPEC 5.3).
@@ -158,6 +158,7 @@ impl<P: Payload> Broker<P> {
     }
 
     /// A send that was taken from its window is not delivered: its sender is told.
+    #[cold]
     pub(crate) fn send_failed(
         &mut self,
         turn: &mut Turn<'_, P>,
@@ -185,6 +186,7 @@ impl<P: Payload> Broker<P> {
         self.tell_sender(turn, holder, &asked, outcome, failure, messages);
     }
 
+    #[cold]
     fn tell_sender(
         &mut self,
         turn: &mut Turn<'_, P>,
