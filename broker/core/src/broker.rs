@@ -251,14 +251,7 @@ impl<P: Payload> Broker<P> {
 
     /// A frame of a peer that has not said hello yet, or that was told to go.
     #[cold]
-    fn early_or_late(
-        &mut self,
-        turn: &mut Turn<'_, P>,
-        slot: u32,
-        stage: Stage,
-        header: &Header,
-        tail: &P,
-    ) {
+    fn early_or_late(&mut self, turn: &mut Turn<'_, P>, slot: u32, stage: Stage, header: &Header, tail: &P) {
         match stage {
             Stage::Greeting if header.kind == Kind::Hello => self.hello(turn, slot, header, tail),
             Stage::Greeting | Stage::Delayed => {

@@ -83,7 +83,7 @@ impl<P: Payload> Broker<P> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn try_call(
         &mut self,
         turn: &mut Turn<'_, P>,
@@ -94,17 +94,14 @@ impl<P: Payload> Broker<P> {
         let handle = self.find_handle(from, header.handle)?;
         let grip = &self.handles[handle];
         if !grip.rights.contains(Verb::Call.right()) {
-            return Err((Outcome::Denied, "the handle does not have the right `call`".to_string()));
+            return Err(no_right_to_call());
         }
         let object = grip.object;
         self.check_payload(header)?;
         self.check_call_slot(from, header)?;
         self.inherit(from, header);
         if header.deadline != 0 && header.deadline <= turn.now.0 {
-            return Err((
-                Outcome::DeadlineExceeded,
-                "the deadline had passed when the call came".to_string(),
-            ));
+            return Err(too_late());
         }
         self.check_owner(object, header)?;
         let bytes = padded(header.len as usize) as u64;
@@ -114,14 +111,7 @@ impl<P: Payload> Broker<P> {
             None
         };
         if server.is_none() {
-            if header.flags & flags::NO_WAIT != 0 {
-                return Err((
-                    Outcome::Busy,
-                    "no server has room now, and the call asked not to wait".to_string(),
-                ));
-            }
-            self.check_may_wait(object, Epoch(header.epoch))?;
-            self.check_waiting_quota(from, bytes)?;
+            self.check_call_may_wait(from, object, header, bytes)?;
         }
 
         let call = self.enter_call(turn, from, object, header);
@@ -137,14 +127,36 @@ impl<P: Payload> Broker<P> {
             }
         };
         match server {
-            Some(server) => self.deliver_call(turn, server, call, header, tail, &taken),
+            Some(server) => {
+                self.peer(from).stamp(header);
+                self.deliver_call(turn, server, call, header, tail, &taken);
+            }
             None => self.wait_in_line(turn, from, object, Message::Call(call), *header, tail, taken),
         }
         Ok(())
     }
 
+    /// Whether a call may wait for a server to have room.
+    #[inline(never)]
+    fn check_call_may_wait(
+        &self,
+        from: u32,
+        object: u32,
+        header: &Header,
+        bytes: u64,
+    ) -> Result<(), (Outcome, String)> {
+        if header.flags & flags::NO_WAIT != 0 {
+            return Err((
+                Outcome::Busy,
+                "no server has room now, and the call asked not to wait".to_string(),
+            ));
+        }
+        self.check_may_wait(object, Epoch(header.epoch))?;
+        self.check_waiting_quota(from, bytes)
+    }
+
     /// Whether there is an owner, and the one that is expected.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn check_owner(&self, object: u32, header: &Header) -> Result<(), (Outcome, String)> {
         if self.objects[object].owners.is_empty()
             || header.epoch != 0 && !self.is_current(object, Epoch(header.epoch))
@@ -171,7 +183,7 @@ impl<P: Payload> Broker<P> {
         (Outcome::OwnerChanged, message)
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn check_payload(&self, header: &Header) -> Result<(), (Outcome, String)> {
         let most = self.limits.payload_bytes_max as usize;
         if most < header.payload_len() {
@@ -181,7 +193,7 @@ impl<P: Payload> Broker<P> {
     }
 
     /// SPEC 4.2, and the quotas of open calls.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn check_call_slot(&self, from: u32, header: &Header) -> Result<(), (Outcome, String)> {
         let peer = self.peer(from);
         let (slot, most) = (header.call as u32, self.limits.calls_open_max);
@@ -229,7 +241,7 @@ impl<P: Payload> Broker<P> {
 
     /// SPEC 4.4: a call in service of a request never outlives it and may have its priority; else
     /// policy caps the priority.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn inherit(&self, from: u32, header: &mut Header) {
         let mut most = self.peer(from).priority_max;
         if header.seq != 0 {
@@ -251,14 +263,21 @@ impl<P: Payload> Broker<P> {
     /// The request of that id, if this peer has it.
     #[inline]
     pub(crate) fn request_of(&self, server: u32, word: u64) -> Option<u32> {
+        self.request_at(server, word).map(|(call, _)| call)
+    }
+
+    /// The request of that id, if this peer has it, and at which of its servers.
+    #[inline(always)]
+    fn request_at(&self, server: u32, word: u64) -> Option<(u32, u32)> {
         let call = self.calls.find(word)?;
         match self.calls[call].target {
-            Target::Server(at) if self.servers[at].peer.slot == server => Some(call),
+            Target::Server(at) if self.servers[at].peer.slot == server => Some((call, at)),
             _ => None,
         }
     }
 
     /// Makes an open call of a frame that was let through.
+    #[inline(always)]
     pub(crate) fn enter_call(&mut self, turn: &Turn<'_, P>, from: u32, object: u32, header: &Header) -> u32 {
         let peer = self.peer(from);
         let (caller, user) = (peer.id, peer.user);
@@ -298,8 +317,8 @@ impl<P: Payload> Broker<P> {
         call
     }
 
-    /// Gives a call to a server that has room for it.
-    #[inline]
+    /// Gives a call to a server that has room for it. Its header says already who it is from.
+    #[inline(always)]
     pub(crate) fn deliver_call(
         &mut self,
         turn: &mut Turn<'_, P>,
@@ -325,7 +344,6 @@ impl<P: Payload> Broker<P> {
         let peer = self.peers[to as usize].as_mut().expect("a peer that is connected");
         peer.requests.push(&mut self.calls, call, |call| &mut call.by_server);
         let handle = header.handle;
-        self.stamp(caller, header);
         let tail = self.tail_for(turn, to, tail, taken);
         if !self.monitors.is_empty() {
             self.tap(turn, caller, to, header, &tail, self.servers[server].object);
@@ -337,21 +355,8 @@ impl<P: Payload> Broker<P> {
         }
     }
 
-    /// Writes into a delivered frame who it is from (SPEC 5.1).
-    #[inline]
-    pub(crate) fn stamp(&self, from: PeerId, header: &mut Header) {
-        header.seq = from.to_wire();
-        header.caller = match self.peers.get(from.slot as usize).and_then(Option::as_ref) {
-            Some(peer) if peer.id == from => {
-                u64::from(peer.identity.uid) | u64::from(peer.identity.pid) << 32
-            }
-            // It sent and left while its message waited.
-            _ => 0,
-        };
-    }
-
     /// The tail of a frame on its way to `to`, its handles replaced by the receiver's own.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn tail_for(
         &mut self,
         turn: &mut Turn<'_, P>,
@@ -369,12 +374,11 @@ impl<P: Payload> Broker<P> {
     /// REPLY and OUTCOME from a server (SPEC 5.4, 5.5).
     #[inline]
     pub(crate) fn answer(&mut self, turn: &mut Turn<'_, P>, from: u32, header: &mut Header, tail: P) {
-        let Some(call) = self.request_of(from, header.call) else {
+        let Some((call, server)) = self.request_at(from, header.call) else {
             // Late, double or made up: nobody waits for it.
             self.counters.answers_late += 1;
             return;
         };
-        let Target::Server(server) = self.calls[call].target else { unreachable!("a request at a server") };
         if !self.calls[call].open {
             self.counters.answers_late += 1;
             return self.erase_call(turn, call);
@@ -383,10 +387,7 @@ impl<P: Payload> Broker<P> {
         let to = caller.slot;
         let len = padded(header.len as usize) as u64;
         if !self.has_unread_room(to, len) {
-            let message = format!(
-                "the service answered, but its {len} bytes do not fit beside what your connections have not read yet (limits.link_bytes_max, limits.user.unread_bytes)"
-            );
-            return self.end_answered(turn, call, Outcome::TooLarge, &message);
+            return self.end_unreadable(turn, call, len);
         }
         if let Err((outcome, message)) = self.check_payload(header) {
             return self.end_answered(turn, call, outcome, &message);
@@ -427,7 +428,17 @@ impl<P: Payload> Broker<P> {
             self.tap(turn, self.servers[server].peer, to, &shown, &tail, object);
         }
         self.forward(turn, to, header, tail);
-        self.erase_call(turn, call);
+        // Its caller is here, so nothing is to be forgotten of its user.
+        self.close_to_caller(call);
+        self.erase_request(turn, call, server);
+    }
+
+    #[cold]
+    fn end_unreadable(&mut self, turn: &mut Turn<'_, P>, call: u32, len: u64) {
+        let message = format!(
+            "the service answered, but its {len} bytes do not fit beside what your connections have not read yet (limits.link_bytes_max, limits.user.unread_bytes)"
+        );
+        self.end_answered(turn, call, Outcome::TooLarge, &message);
     }
 
     /// The server has answered, but the caller gets something else.
@@ -546,6 +557,7 @@ impl<P: Payload> Broker<P> {
         self.push(turn, to, header, SendTail::Empty);
     }
 
+    #[inline(always)]
     fn forget_credit(&mut self, call: u32, server: u32) -> u64 {
         let due = core::mem::take(&mut self.calls[call].credit_due);
         if 0 < due {
@@ -698,13 +710,18 @@ impl<P: Payload> Broker<P> {
     }
 
     /// Takes a call from its caller: its slot, its timer, the handles that die with it.
+    #[inline(always)]
     fn close_to_caller(&mut self, call: u32) {
-        self.end_scope(call);
+        if !self.calls[call].scoped.is_empty() {
+            self.end_scope(call);
+        }
         let it = &mut self.calls[call];
         assert!(core::mem::replace(&mut it.open, false), "a call ends once");
         let (caller, slot, timer) =
             (it.caller, it.caller_call as u32, core::mem::replace(&mut it.timer, TimerId::NONE));
-        self.timers.remove(timer);
+        if timer != TimerId::NONE {
+            self.timers.remove(timer);
+        }
         let peer = self.peers[caller.slot as usize].as_mut().expect("a caller that is connected");
         peer.call_slots[slot as usize] = NONE;
         peer.calls.remove(&mut self.calls, call, |call| &mut call.by_caller);
@@ -716,7 +733,7 @@ impl<P: Payload> Broker<P> {
         if self.calls[call].open {
             self.close_to_caller(call);
         }
-        let Call { target, user, object, .. } = self.calls[call];
+        let Call { target, user, .. } = self.calls[call];
         match target {
             Target::Nowhere | Target::Reload => {}
             Target::Waiting(message) => self.unqueue(turn, message),
@@ -732,21 +749,33 @@ impl<P: Payload> Broker<P> {
             }
             Target::Monitor(monitor) => self.end_monitor(turn, monitor, user),
             Target::Server(server) => {
-                self.forget_credit(call, server);
-                self.servers[server].outstanding -= 1;
-                let slot = self.servers[server].peer.slot;
-                let peer = self.peers[slot as usize].as_mut().expect("a server that is connected");
-                peer.requests.remove(&mut self.calls, call, |call| &mut call.by_server);
+                self.erase_request(turn, call, server);
+                return self.forget_user_if_unused(turn.now, user);
             }
         }
-        self.calls.remove(call);
+        self.calls.free(call);
         self.users[user].calls -= 1;
-        match target {
-            Target::Server(_) if self.objects[object].waiting_len != 0 => self.dispatch(turn, object),
-            Target::Wait(object) => self.release_object(turn, object),
-            _ => {}
+        if let Target::Wait(object) = target {
+            self.release_object(turn, object);
         }
         self.forget_user_if_unused(turn.now, user);
+    }
+
+    /// Takes a call, closed to its caller, from its server and out of the world.
+    #[inline(always)]
+    fn erase_request(&mut self, turn: &mut Turn<'_, P>, call: u32, server: u32) {
+        self.forget_credit(call, server);
+        let at = &mut self.servers[server];
+        at.outstanding -= 1;
+        let slot = at.peer.slot;
+        let peer = self.peers[slot as usize].as_mut().expect("a server that is connected");
+        peer.requests.remove(&mut self.calls, call, |call| &mut call.by_server);
+        let Call { user, object, .. } = self.calls[call];
+        self.calls.free(call);
+        self.users[user].calls -= 1;
+        if self.objects[object].waiting_len != 0 {
+            self.dispatch(turn, object);
+        }
     }
 
     pub(crate) fn end_watching(&mut self, peer: PeerId, user: u32) {
@@ -754,6 +783,18 @@ impl<P: Payload> Broker<P> {
         self.users[user].watches -= 1;
         self.watching -= 1;
     }
+}
+
+/// What a sender is told whose handle is for something else.
+#[cold]
+pub(crate) fn no_right_to_call() -> (Outcome, String) {
+    (Outcome::Denied, "the handle does not have the right `call`".to_string())
+}
+
+/// What a caller is told whose deadline was over before the call began.
+#[cold]
+fn too_late() -> (Outcome, String) {
+    (Outcome::DeadlineExceeded, "the deadline had passed when the call came".to_string())
 }
 
 /// What a sender is told whose payload is over the limit.

@@ -120,7 +120,7 @@ impl<P: Payload> Broker<P> {
         }
         let (root, delegated) = (grip.root, grip.lineage != 0);
         let handle = self.handles.insert(grip);
-        if delegated && self.find_peer_even_leaving(root) {
+        if delegated && self.is_there(root) {
             let mut list = self.peer(root.slot).granted;
             list.push(&mut self.handles, handle, |grip| &mut grip.by_root);
             self.peer_mut(root.slot).granted = list;
@@ -157,7 +157,7 @@ impl<P: Payload> Broker<P> {
             list.remove(&mut self.handles, handle, |grip| &mut grip.by_holder);
             self.peer_mut(holder).handles = list;
         }
-        if lineage != 0 && self.find_peer_even_leaving(root) {
+        if lineage != 0 && self.is_there(root) {
             let mut list = self.peer(root.slot).granted;
             list.remove(&mut self.handles, handle, |grip| &mut grip.by_root);
             self.peer_mut(root.slot).granted = list;
@@ -176,13 +176,13 @@ impl<P: Payload> Broker<P> {
         }
     }
 
-    /// Whether the root is there, be it on its way out: its list of granted handles still counts.
-    fn find_peer_even_leaving(&self, id: PeerId) -> bool {
+    /// Whether a peer is there, be it on its way out: its list of granted handles still counts.
+    pub(crate) fn is_there(&self, id: PeerId) -> bool {
         self.peers.get(id.slot as usize).and_then(Option::as_ref).is_some_and(|peer| peer.id == id)
     }
 
     /// A handle of this peer, by its word on the wire.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn find_handle(&self, holder: u32, word: u64) -> Result<u32, (Outcome, String)> {
         match self.handles.find(word) {
             Some(handle) if self.handles[handle].holder == holder && !self.handles[handle].void => Ok(handle),
@@ -465,6 +465,7 @@ impl<P: Payload> Broker<P> {
     }
 
     /// Gives the handles of a message to its receiver: the new handle table, in the same order.
+    #[inline(never)]
     pub(crate) fn give_handles(
         &mut self,
         turn: &mut Turn<'_, P>,

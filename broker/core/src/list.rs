@@ -36,7 +36,7 @@ impl List {
         (self.head != NONE).then_some(self.head)
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn push<T>(&mut self, slab: &mut Slab<T>, slot: u32, through: Through<T>) {
         *through(&mut slab[slot]) = Links { prev: self.tail, next: NONE };
         match self.tail {
@@ -47,7 +47,7 @@ impl List {
         self.len += 1;
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn remove<T>(&mut self, slab: &mut Slab<T>, slot: u32, through: Through<T>) {
         let Links { prev, next } = *through(&mut slab[slot]);
         match prev {

@@ -487,7 +487,7 @@ impl<P: Payload> Broker<P> {
     }
 
     /// Whether a server can take a message now; notes it as stalled if only its out queue is full.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn has_room(&mut self, server: u32, call: bool, bytes: u64) -> bool {
         let it = &self.servers[server];
         let window = if call {
@@ -510,7 +510,7 @@ impl<P: Payload> Broker<P> {
 
     /// The server that gets the next message of an object, if one has room: of a pool, the one with
     /// the fewest unanswered requests. `expected` is the only epoch that counts, unless 0.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn choose_server(
         &mut self,
         object: u32,

@@ -10,8 +10,8 @@ use alloc::rc::Rc;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use switchboard_protocol::{
-    Event, FrameError, Goodbye, GoodbyeReason, HEADER_BYTES, HELLO_MAGIC, Header, Hello, Kind, Outcome, PeerId, VERSION,
-    Welcome, decode, encode, features, padded,
+    Event, FrameError, Goodbye, GoodbyeReason, HEADER_BYTES, HELLO_MAGIC, Header, Hello, Kind, Outcome,
+    PeerId, VERSION, Welcome, decode, encode, features, padded,
 };
 
 /// One connection.
@@ -20,6 +20,8 @@ pub(crate) struct Peer {
     pub(crate) id: PeerId,
     pub(crate) stage: Stage,
     pub(crate) identity: Rc<Identity>,
+    /// Its user id (lower half) and process id, as frames that it sends say when they arrive.
+    caller: u64,
     /// Slot in the broker's table of users.
     pub(crate) user: u32,
     pub(crate) program: String,
@@ -110,6 +112,7 @@ impl<P: Payload> Broker<P> {
             stage: Stage::Greeting,
             priority_max: self.policy.priority_max(&identity),
             calls_open_max: limits.calls_open,
+            caller: u64::from(uid) | u64::from(identity.pid) << 32,
             identity: Rc::new(identity),
             user,
             program: String::new(),
@@ -346,7 +349,7 @@ impl<P: Payload> Broker<P> {
 
     /// Puts a frame, its header complete, into a peer's out queue and keeps count of it. Frames to
     /// those who are leaving are dropped.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn forward(&mut self, turn: &mut Turn<'_, P>, to: u32, header: &Header, tail: SendTail<P>) {
         let Some(peer) = self.peers[to as usize].as_mut() else { return };
         if matches!(peer.stage, Stage::Closing | Stage::Gone) {
@@ -413,7 +416,7 @@ impl<P: Payload> Broker<P> {
 
     /// Whether `bytes` more may wait to be read by a peer: replies and items, which nobody asked it
     /// to take at once, and messages to serve.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn has_unread_room(&self, slot: u32, bytes: u64) -> bool {
         self.peer(slot).unread + bytes <= u64::from(self.limits.link_bytes_low)
             || self.has_charged_room(slot, bytes)
@@ -632,19 +635,27 @@ impl<P: Payload> Broker<P> {
         (peer.id == id && peer.stage != Stage::Gone).then_some(id.slot)
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn peer(&self, slot: u32) -> &Peer {
         self.peers[slot as usize].as_ref().expect("a peer that is connected")
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn peer_mut(&mut self, slot: u32) -> &mut Peer {
         self.peers[slot as usize].as_mut().expect("a peer that is connected")
     }
 }
 
 impl Peer {
+    /// Writes into a frame of its that is delivered who it is from (SPEC 5.1).
+    #[inline(always)]
+    pub(crate) fn stamp(&self, header: &mut Header) {
+        header.seq = self.id.to_wire();
+        header.caller = self.caller;
+    }
+
     /// Enters an open call under the slot that its caller gave it.
+    #[inline(always)]
     pub(crate) fn enter_call(&mut self, caller_slot: u32, call: u32) {
         let at = caller_slot as usize;
         if self.call_slots.len() <= at {
@@ -655,6 +666,7 @@ impl Peer {
     }
 
     /// The open call under a caller's slot.
+    #[inline(always)]
     pub(crate) fn call_at(&self, caller_slot: u32) -> Option<u32> {
         self.call_slots.get(caller_slot as usize).copied().filter(|&call| call != NONE)
     }

@@ -1,6 +1,7 @@
 //! One-way messages: delivered at most once, never lost in silence (SPEC 4.8, 4.9, 5.3).
 
 use crate::broker::{Broker, Turn};
+use crate::call::no_right_to_call;
 use crate::object::Run;
 use crate::waiting::Message;
 use crate::{Payload, SendTail};
@@ -35,7 +36,7 @@ impl<P: Payload> Broker<P> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn try_send(
         &mut self,
         turn: &mut Turn<'_, P>,
@@ -46,16 +47,13 @@ impl<P: Payload> Broker<P> {
     ) -> Result<(), (Outcome, String)> {
         let grip = &self.handles[handle];
         if !grip.rights.contains(Verb::Call.right()) {
-            return Err((Outcome::Denied, "the handle does not have the right `call`".to_string()));
+            return Err(no_right_to_call());
         }
         let object = grip.object;
         self.check_payload(header)?;
         self.inherit(from, header);
         if header.deadline != 0 && header.deadline <= turn.now.0 {
-            return Err((
-                Outcome::DeadlineExceeded,
-                "the deadline had passed when the message came".to_string(),
-            ));
+            return Err(too_late());
         }
         self.check_owner(object, header)?;
         let bytes = padded(header.len as usize) as u64;
@@ -65,8 +63,7 @@ impl<P: Payload> Broker<P> {
             None
         };
         if server.is_none() {
-            self.check_may_wait(object, Epoch(header.epoch))?;
-            self.check_waiting_quota(from, bytes)?;
+            self.check_send_may_wait(from, object, header, bytes)?;
         }
         let taken = if header.handles == 0 {
             Vec::new()
@@ -75,7 +72,9 @@ impl<P: Payload> Broker<P> {
         };
         match server {
             Some(server) => {
-                let from = self.peer(from).id;
+                let peer = self.peer(from);
+                let from = peer.id;
+                peer.stamp(header);
                 self.deliver_send(turn, server, from, header, tail, &taken);
             }
             None => self.wait_in_line(turn, from, object, Message::Send, *header, tail, taken),
@@ -83,8 +82,21 @@ impl<P: Payload> Broker<P> {
         Ok(())
     }
 
-    /// Gives a send to a server that has room for it.
-    #[inline]
+    /// Whether a send may wait for a server to have room.
+    #[inline(never)]
+    fn check_send_may_wait(
+        &self,
+        from: u32,
+        object: u32,
+        header: &Header,
+        bytes: u64,
+    ) -> Result<(), (Outcome, String)> {
+        self.check_may_wait(object, Epoch(header.epoch))?;
+        self.check_waiting_quota(from, bytes)
+    }
+
+    /// Gives a send to a server that has room for it. Its header says already who it is from.
+    #[inline(always)]
     pub(crate) fn deliver_send(
         &mut self,
         turn: &mut Turn<'_, P>,
@@ -110,7 +122,6 @@ impl<P: Payload> Broker<P> {
         header.call = 0;
         header.flags = 0;
         let (to, object) = (at.peer.slot, at.object);
-        self.stamp(from, header);
         let tail = self.tail_for(turn, to, tail, taken);
         self.tap(turn, from, to, header, &tail, object);
         self.forward(turn, to, header, tail);
@@ -207,4 +218,10 @@ impl<P: Payload> Broker<P> {
         self.note_refusal(turn, to, outcome, &failure.message);
         self.push(turn, to, header, SendTail::Own(encode(failure)));
     }
+}
+
+/// What a sender is told whose deadline was over before its message came.
+#[cold]
+fn too_late() -> (Outcome, String) {
+    (Outcome::DeadlineExceeded, "the deadline had passed when the message came".to_string())
 }
