@@ -210,7 +210,7 @@ impl<P: Payload> Broker<P> {
     /// The header is patched in place on its way to whom it goes.
     fn frame(&mut self, turn: &mut Turn<'_, P>, from: PeerId, header: &mut Header, tail: P) {
         // A deadline that has come counts, whatever frame came with it.
-        if self.timers.next().is_some_and(|at| at <= turn.now) {
+        if self.timers.is_due(turn.now) {
             self.wake(turn);
         }
         let slot = from.slot;
