@@ -66,7 +66,7 @@ struct Outbox<'a> {
     chores: &'a mut Vec<Effect<Slice>>,
 }
 
-impl Effects<Slice> for Outbox<'_> {
+impl Outbox<'_> {
     #[inline]
     fn send(&mut self, to: PeerId, header: &Header, tail: SendTail<Slice>) {
         let Some(link) = self.links.get_mut(to) else { return };
@@ -79,9 +79,18 @@ impl Effects<Slice> for Outbox<'_> {
             self.touched.push(to);
         }
     }
+}
+
+impl Effects<Slice> for Outbox<'_> {
+    fn forward(&mut self, to: PeerId, header: &Header, tail: &Slice) {
+        self.send(to, header, SendTail::Forward(tail.clone()));
+    }
 
     fn push(&mut self, effect: Effect<Slice>) {
-        self.chores.push(effect);
+        match effect {
+            Effect::Send { to, header, tail } => self.send(to, &header, tail),
+            chore => self.chores.push(chore),
+        }
     }
 }
 
@@ -176,7 +185,7 @@ impl Reactor {
     }
 
     /// Hands one input to the core and carries out what it answers.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn handle(&mut self, input: Input<Slice>) {
         let Self { core, links, buffers, touched, chores, now, .. } = self;
         core.handle(Instant(*now), input, &mut Outbox { links, buffers, touched, chores });

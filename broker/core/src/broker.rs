@@ -160,12 +160,12 @@ impl<P: Payload> Broker<P> {
     /// # Panics
     ///
     /// If the driver breaks its part: a peer connected twice, a frame of one that never connected.
-    #[inline]
+    #[inline(always)]
     pub fn handle(&mut self, now: Instant, input: Input<P>, effects: &mut dyn Effects<P>) {
         let mut turn = Turn { now, effects };
         let turn = &mut turn;
         match input {
-            Input::Frame { from, mut header, tail } => self.frame(turn, from, &mut header, tail),
+            Input::Frame { from, mut header, tail } => self.frame(turn, from, &mut header, &tail),
             Input::Wrote { peer, bytes } => self.wrote(turn, peer.slot, bytes),
             Input::Wake => self.wake(turn),
             Input::Connect { peer, identity } => self.connect(turn, peer, identity),
@@ -208,7 +208,7 @@ impl<P: Payload> Broker<P> {
     }
 
     /// The header is patched in place on its way to whom it goes.
-    fn frame(&mut self, turn: &mut Turn<'_, P>, from: PeerId, header: &mut Header, tail: P) {
+    fn frame(&mut self, turn: &mut Turn<'_, P>, from: PeerId, header: &mut Header, tail: &P) {
         // A deadline that has come counts, whatever frame came with it.
         if self.timers.is_due(turn.now) {
             self.wake(turn);
@@ -223,11 +223,11 @@ impl<P: Payload> Broker<P> {
             self.release(turn, slot);
         }
         if stage != Stage::Ready {
-            return self.early_or_late(turn, slot, stage, header, &tail);
+            return self.early_or_late(turn, slot, stage, header, tail);
         }
         match header.kind {
             Kind::Call if header.handle == Handle::BROKER.to_wire() => {
-                self.control(turn, slot, *header, &tail);
+                self.control(turn, slot, *header, tail);
             }
             Kind::Call => self.call(turn, slot, header, tail),
             Kind::Send => self.send(turn, slot, header, tail),
@@ -361,7 +361,7 @@ impl<P: Payload> Broker<P> {
                 self.limits = limits;
                 for peer in self.peers.iter_mut().flatten() {
                     peer.priority_max = self.policy.priority_max(&peer.identity);
-                    peer.calls_open_max = self.limits.of_user(peer.identity.uid).calls_open;
+                    peer.take_quotas(&self.limits);
                 }
                 self.work.push_back(Work::ReEvaluate { slot: 0 });
                 turn.log(Fact::Reloaded);

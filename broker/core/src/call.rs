@@ -76,7 +76,7 @@ const RETRY_AFTER_MS: u32 = 10;
 impl<P: Payload> Broker<P> {
     /// A CALL on a handle (SPEC 4.1).
     #[inline]
-    pub(crate) fn call(&mut self, turn: &mut Turn<'_, P>, from: u32, header: &mut Header, tail: P) {
+    pub(crate) fn call(&mut self, turn: &mut Turn<'_, P>, from: u32, header: &mut Header, tail: &P) {
         self.counters.calls += 1;
         if let Err((outcome, message)) = self.try_call(turn, from, header, tail) {
             self.refuse(turn, from, header, outcome, &message);
@@ -89,7 +89,7 @@ impl<P: Payload> Broker<P> {
         turn: &mut Turn<'_, P>,
         from: u32,
         header: &mut Header,
-        tail: P,
+        tail: &P,
     ) -> Result<(), (Outcome, String)> {
         let handle = self.find_handle(from, header.handle)?;
         let grip = &self.handles[handle];
@@ -118,7 +118,7 @@ impl<P: Payload> Broker<P> {
         let taken = if header.handles == 0 {
             alloc::vec::Vec::new()
         } else {
-            match self.take_handles(turn, from, Some(call), header, &tail) {
+            match self.take_handles(turn, from, Some(call), header, tail) {
                 Ok(taken) => taken,
                 Err(refusal) => {
                     self.erase_call(turn, call);
@@ -131,7 +131,9 @@ impl<P: Payload> Broker<P> {
                 self.peer(from).stamp(header);
                 self.deliver_call(turn, server, call, header, tail, &taken);
             }
-            None => self.wait_in_line(turn, from, object, Message::Call(call), *header, tail, taken),
+            None => {
+                self.wait_in_line(turn, from, object, Message::Call(call), *header, tail.clone(), taken);
+            }
         }
         Ok(())
     }
@@ -325,7 +327,7 @@ impl<P: Payload> Broker<P> {
         server: u32,
         call: u32,
         header: &mut Header,
-        tail: P,
+        tail: &P,
         taken: &[u64],
     ) {
         let word = self.calls.word(call);
@@ -334,7 +336,7 @@ impl<P: Payload> Broker<P> {
         header.call = word;
         header.priority = it.priority;
         header.deadline = if it.deadline == Instant::NEVER { 0 } else { it.deadline.0 };
-        let (caller, credit, stream) = (it.caller, it.credit, it.stream);
+        let (caller, credit, stream, object) = (it.caller, it.credit, it.stream, it.object);
         let at = &mut self.servers[server];
         at.outstanding += 1;
         header.handle = at.handle;
@@ -344,36 +346,61 @@ impl<P: Payload> Broker<P> {
         let peer = self.peers[to as usize].as_mut().expect("a peer that is connected");
         peer.requests.push(&mut self.calls, call, |call| &mut call.by_server);
         let handle = header.handle;
-        let tail = self.tail_for(turn, to, tail, taken);
-        if !self.monitors.is_empty() {
-            self.tap(turn, caller, to, header, &tail, self.servers[server].object);
-        }
-        self.forward(turn, to, header, tail);
+        self.pass_on(turn, caller, to, header, tail, taken, object, word);
         if stream && 0 < credit {
             let header = Header { handle, call: word, seq: credit, ..Header::new(Kind::Credit) };
             self.push(turn, to, header, SendTail::Empty);
         }
     }
 
-    /// The tail of a frame on its way to `to`, its handles replaced by the receiver's own.
+    /// Passes a frame on to `to`, its handles replaced by the receiver's own, and shows it to those who
+    /// watch its object, there with the broker's id of the request.
     #[inline(always)]
-    pub(crate) fn tail_for(
+    #[expect(clippy::too_many_arguments, reason = "a frame on its way is all of this")]
+    pub(crate) fn pass_on(
         &mut self,
         turn: &mut Turn<'_, P>,
+        from: PeerId,
         to: u32,
-        tail: P,
+        header: &Header,
+        tail: &P,
         taken: &[u64],
-    ) -> SendTail<P> {
-        if taken.is_empty() {
+        object: u32,
+        request: u64,
+    ) {
+        if taken.is_empty() && self.monitors.is_empty() {
+            return self.forward(turn, to, header, tail);
+        }
+        self.patch_and_show(turn, from, to, header, tail, taken, object, request);
+    }
+
+    #[inline(never)]
+    #[expect(clippy::too_many_arguments, reason = "a frame on its way is all of this")]
+    fn patch_and_show(
+        &mut self,
+        turn: &mut Turn<'_, P>,
+        from: PeerId,
+        to: u32,
+        header: &Header,
+        tail: &P,
+        taken: &[u64],
+        object: u32,
+        request: u64,
+    ) {
+        let tail = tail.clone();
+        let tail = if taken.is_empty() {
             SendTail::Forward(tail)
         } else {
             SendTail::Patched(tail, self.give_handles(turn, to, taken))
-        }
+        };
+        let shown = Header { call: request, ..*header };
+        self.tap(turn, from, to, &shown, &tail, object);
+        self.push(turn, to, *header, tail);
     }
 
     /// REPLY and OUTCOME from a server (SPEC 5.4, 5.5).
     #[inline]
-    pub(crate) fn answer(&mut self, turn: &mut Turn<'_, P>, from: u32, header: &mut Header, tail: P) {
+    pub(crate) fn answer(&mut self, turn: &mut Turn<'_, P>, from: u32, header: &mut Header, tail: &P) {
         let Some((call, server)) = self.request_at(from, header.call) else {
             // Late, double or made up: nobody waits for it.
             self.counters.answers_late += 1;
@@ -395,7 +422,7 @@ impl<P: Payload> Broker<P> {
         let taken = if header.handles == 0 {
             alloc::vec::Vec::new()
         } else {
-            match self.take_handles(turn, from, None, header, &tail) {
+            match self.take_handles(turn, from, None, header, tail) {
                 Ok(taken) => taken,
                 Err((_, message)) => {
                     let message =
@@ -422,12 +449,8 @@ impl<P: Payload> Broker<P> {
         header.caller = 0;
         header.flags = 0;
         let object = it.object;
-        let tail = self.tail_for(turn, to, tail, &taken);
-        if !self.monitors.is_empty() {
-            let shown = Header { call: word, ..*header };
-            self.tap(turn, self.servers[server].peer, to, &shown, &tail, object);
-        }
-        self.forward(turn, to, header, tail);
+        let from = self.servers[server].peer;
+        self.pass_on(turn, from, to, header, tail, &taken, object, word);
         // Its caller is here, so nothing is to be forgotten of its user.
         self.close_to_caller(call);
         self.erase_request(turn, call, server);
@@ -466,7 +489,7 @@ impl<P: Payload> Broker<P> {
     }
 
     /// ITEM from a server (SPEC 5.8).
-    pub(crate) fn item(&mut self, turn: &mut Turn<'_, P>, from: u32, header: &mut Header, tail: P) {
+    pub(crate) fn item(&mut self, turn: &mut Turn<'_, P>, from: u32, header: &mut Header, tail: &P) {
         let Some(call) = self.request_of(from, header.call).filter(|&call| self.calls[call].open) else {
             self.counters.answers_late += 1;
             return;
@@ -492,7 +515,7 @@ impl<P: Payload> Broker<P> {
         let taken = if header.handles == 0 {
             alloc::vec::Vec::new()
         } else {
-            match self.take_handles(turn, from, Some(call), header, &tail) {
+            match self.take_handles(turn, from, Some(call), header, tail) {
                 Ok(taken) => taken,
                 Err((_, message)) => {
                     let message = format!("the service streamed a handle that it cannot pass on: {message}");
@@ -509,10 +532,8 @@ impl<P: Payload> Broker<P> {
         header.caller = 0;
         header.flags = 0;
         header.method = 0;
-        let tail = self.tail_for(turn, to, tail, &taken);
         let from = self.peer(from).id;
-        self.tap(turn, from, to, header, &tail, object);
-        self.forward(turn, to, header, tail);
+        self.pass_on(turn, from, to, header, tail, &taken, object, caller_call);
     }
 
     /// CREDIT from a caller: room for items (SPEC 4.11).

@@ -4,7 +4,7 @@ use crate::broker::{Broker, Timer, Turn, Work};
 use crate::list::List;
 use crate::slab::NONE;
 use crate::timers::TimerId;
-use crate::{Breach, Departure, Effect, Fact, Identity, Payload, SendTail};
+use crate::{Breach, Departure, Effect, Fact, Identity, Limits, Payload, SendTail};
 use alloc::format;
 use alloc::rc::Rc;
 use alloc::string::{String, ToString};
@@ -29,6 +29,8 @@ pub(crate) struct Peer {
     pub(crate) priority_max: u8,
     /// Calls that its user's quota lets it have open.
     pub(crate) calls_open_max: u32,
+    /// Bytes that its user's connections may leave unread.
+    unread_bytes_max: u64,
     /// For hello, or for admission.
     pub(crate) timer: TimerId,
     /// Why it is not read at present: [`hold`].
@@ -112,6 +114,7 @@ impl<P: Payload> Broker<P> {
             stage: Stage::Greeting,
             priority_max: self.policy.priority_max(&identity),
             calls_open_max: limits.calls_open,
+            unread_bytes_max: limits.unread_bytes,
             caller: u64::from(uid) | u64::from(identity.pid) << 32,
             identity: Rc::new(identity),
             user,
@@ -333,7 +336,8 @@ impl<P: Payload> Broker<P> {
         Some(Work::Depart { slot, how, calls })
     }
 
-    /// Puts a frame of the broker's own into a peer's out queue.
+    /// Puts a frame of the broker's own, or one that it changed, into a peer's out queue. Frames to
+    /// those who are leaving are dropped.
     pub(crate) fn push(&mut self, turn: &mut Turn<'_, P>, to: u32, mut header: Header, tail: SendTail<P>) {
         match &tail {
             SendTail::Empty => header.len = HEADER_BYTES as u32,
@@ -344,25 +348,37 @@ impl<P: Payload> Broker<P> {
             }
             SendTail::Forward(_) | SendTail::Patched(..) => {}
         }
-        self.forward(turn, to, &header, tail);
+        let Some(to_id) = self.count_out(to, &header) else { return };
+        turn.effects.push(Effect::Send { to: to_id, header, tail });
+        self.mind_unread(turn, to, header.kind);
     }
 
-    /// Puts a frame, its header complete, into a peer's out queue and keeps count of it. Frames to
-    /// those who are leaving are dropped.
+    /// Puts a frame that came in, its header patched and its tail untouched, into a peer's out queue.
     #[inline(always)]
-    pub(crate) fn forward(&mut self, turn: &mut Turn<'_, P>, to: u32, header: &Header, tail: SendTail<P>) {
-        let Some(peer) = self.peers[to as usize].as_mut() else { return };
+    pub(crate) fn forward(&mut self, turn: &mut Turn<'_, P>, to: u32, header: &Header, tail: &P) {
+        let Some(to_id) = self.count_out(to, header) else { return };
+        turn.effects.forward(to_id, header, tail);
+        self.mind_unread(turn, to, header.kind);
+    }
+
+    /// Keeps count of a frame on its way into a peer's out queue; `None` where nothing goes there.
+    #[inline(always)]
+    fn count_out(&mut self, to: u32, header: &Header) -> Option<PeerId> {
+        let peer = self.peers[to as usize].as_mut()?;
         if matches!(peer.stage, Stage::Closing | Stage::Gone) {
-            return;
+            return None;
         }
         let bytes = padded(header.len as usize) as u64;
         peer.unread += bytes;
         peer.traffic.frames_out += 1;
         peer.traffic.bytes_out += bytes;
-        let unread = peer.unread;
-        turn.effects.send(peer.id, header, tail);
-        if u64::from(self.limits.link_bytes_low) < unread {
-            self.much_unread(turn, to, header.kind);
+        Some(peer.id)
+    }
+
+    #[inline(always)]
+    fn mind_unread(&mut self, turn: &mut Turn<'_, P>, to: u32, last: Kind) {
+        if u64::from(self.limits.link_bytes_low) < self.peer(to).unread {
+            self.much_unread(turn, to, last);
         }
     }
 
@@ -370,17 +386,24 @@ impl<P: Payload> Broker<P> {
     #[inline(never)]
     fn much_unread(&mut self, turn: &mut Turn<'_, P>, to: u32, last: Kind) {
         self.charge_unread(to);
-        if u64::from(self.limits.link_bytes_high) < self.peer(to).unread {
+        let peer = self.peer(to);
+        let with_reserve = |most: u64| most + most / 8;
+        let link = u64::from(self.limits.link_bytes_max) + u64::from(self.limits.link_bytes_reserved);
+        let within = peer.unread <= link
+            && self.users[peer.user].unread_bytes <= with_reserve(peer.unread_bytes_max)
+            && self.unread_bytes <= with_reserve(self.limits.unread_bytes_max);
+        if u64::from(self.limits.link_bytes_high) < peer.unread {
             self.hold(turn, to, hold::UNREAD);
         }
         // A goodbye is the last frame and comes once; to be too much must not end in another one.
-        if last != Kind::Goodbye {
-            self.expel_if_not_reading(turn, to);
+        if !within && last != Kind::Goodbye {
+            self.expel_not_reading(turn, to);
         }
     }
 
     /// Counts what waits to be read by a peer against its user, as far as it is more than every peer
     /// may have.
+    #[inline(always)]
     fn charge_unread(&mut self, slot: u32) {
         let low = u64::from(self.limits.link_bytes_low);
         let peer = self.peers[slot as usize].as_mut().expect("a peer that is connected");
@@ -393,19 +416,18 @@ impl<P: Payload> Broker<P> {
 
     /// Messages are held back long before; what is left to pile up are outcomes and events. Whoever
     /// does not read even those is closed, so that memory stays bounded.
-    fn expel_if_not_reading(&mut self, turn: &mut Turn<'_, P>, slot: u32) {
+    #[cold]
+    fn expel_not_reading(&mut self, turn: &mut Turn<'_, P>, slot: u32) {
         let peer = self.peer(slot);
         let with_reserve = |most: u64| most + most / 8;
         let link = u64::from(self.limits.link_bytes_max) + u64::from(self.limits.link_bytes_reserved);
-        let quota = with_reserve(self.limits.of_user(peer.identity.uid).unread_bytes);
+        let quota = with_reserve(peer.unread_bytes_max);
         let (what, most) = if link < peer.unread {
             ("limits.link_bytes_max and link_bytes_reserved", link)
         } else if quota < self.users[peer.user].unread_bytes {
             ("limits.user.unread_bytes and an eighth", quota)
-        } else if with_reserve(self.limits.unread_bytes_max) < self.unread_bytes {
-            ("limits.unread_bytes_max and an eighth", with_reserve(self.limits.unread_bytes_max))
         } else {
-            return;
+            ("limits.unread_bytes_max and an eighth", with_reserve(self.limits.unread_bytes_max))
         };
         let message = format!(
             "{} bytes wait to be read by this connection, and {most} is the most ({what})",
@@ -429,8 +451,7 @@ impl<P: Payload> Broker<P> {
         let charge = (peer.unread + bytes).saturating_sub(u64::from(self.limits.link_bytes_low));
         let more = charge.saturating_sub(peer.charged);
         peer.unread + bytes <= u64::from(self.limits.link_bytes_max)
-            && self.users[peer.user].unread_bytes + more
-                <= self.limits.of_user(peer.identity.uid).unread_bytes
+            && self.users[peer.user].unread_bytes + more <= peer.unread_bytes_max
             && self.unread_bytes + more <= self.limits.unread_bytes_max
     }
 
@@ -647,6 +668,13 @@ impl<P: Payload> Broker<P> {
 }
 
 impl Peer {
+    /// Takes what it keeps of its user's quotas from new limits.
+    pub(crate) fn take_quotas(&mut self, limits: &Limits) {
+        let quotas = limits.of_user(self.identity.uid);
+        self.calls_open_max = quotas.calls_open;
+        self.unread_bytes_max = quotas.unread_bytes;
+    }
+
     /// Writes into a frame of its that is delivered who it is from (SPEC 5.1).
     #[inline(always)]
     pub(crate) fn stamp(&self, header: &mut Header) {

@@ -12,7 +12,7 @@ use switchboard_protocol::{Epoch, Event, Failure, Header, Kind, Outcome, PeerId,
 impl<P: Payload> Broker<P> {
     /// A SEND on a handle.
     #[inline]
-    pub(crate) fn send(&mut self, turn: &mut Turn<'_, P>, from: u32, header: &mut Header, tail: P) {
+    pub(crate) fn send(&mut self, turn: &mut Turn<'_, P>, from: u32, header: &mut Header, tail: &P) {
         self.counters.sends += 1;
         let handle = match self.find_handle(from, header.handle) {
             Ok(handle) => handle,
@@ -43,7 +43,7 @@ impl<P: Payload> Broker<P> {
         from: u32,
         handle: u32,
         header: &mut Header,
-        tail: P,
+        tail: &P,
     ) -> Result<(), (Outcome, String)> {
         let grip = &self.handles[handle];
         if !grip.rights.contains(Verb::Call.right()) {
@@ -65,11 +65,8 @@ impl<P: Payload> Broker<P> {
         if server.is_none() {
             self.check_send_may_wait(from, object, header, bytes)?;
         }
-        let taken = if header.handles == 0 {
-            Vec::new()
-        } else {
-            self.take_handles(turn, from, None, header, &tail)?
-        };
+        let taken =
+            if header.handles == 0 { Vec::new() } else { self.take_handles(turn, from, None, header, tail)? };
         match server {
             Some(server) => {
                 let peer = self.peer(from);
@@ -77,7 +74,7 @@ impl<P: Payload> Broker<P> {
                 peer.stamp(header);
                 self.deliver_send(turn, server, from, header, tail, &taken);
             }
-            None => self.wait_in_line(turn, from, object, Message::Send, *header, tail, taken),
+            None => self.wait_in_line(turn, from, object, Message::Send, *header, tail.clone(), taken),
         }
         Ok(())
     }
@@ -103,7 +100,7 @@ impl<P: Payload> Broker<P> {
         server: u32,
         from: PeerId,
         header: &mut Header,
-        tail: P,
+        tail: &P,
         taken: &[u64],
     ) {
         let bytes = padded(header.len as usize) as u64;
@@ -122,9 +119,7 @@ impl<P: Payload> Broker<P> {
         header.call = 0;
         header.flags = 0;
         let (to, object) = (at.peer.slot, at.object);
-        let tail = self.tail_for(turn, to, tail, taken);
-        self.tap(turn, from, to, header, &tail, object);
-        self.forward(turn, to, header, tail);
+        self.pass_on(turn, from, to, header, tail, taken, object, 0);
     }
 
     /// CREDIT from a server: it has dealt with so many bytes of sends (SPEC 5.3).

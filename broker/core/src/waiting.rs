@@ -201,8 +201,8 @@ impl<P: Payload> Broker<P> {
                 self.peer(from.slot).stamp(&mut header);
             }
             match what {
-                Message::Call(call) => self.deliver_call(turn, server, call, &mut header, tail, &taken),
-                Message::Send => self.deliver_send(turn, server, from, &mut header, tail, &taken),
+                Message::Call(call) => self.deliver_call(turn, server, call, &mut header, &tail, &taken),
+                Message::Send => self.deliver_send(turn, server, from, &mut header, &tail, &taken),
             }
         }
     }
