@@ -281,7 +281,7 @@ impl<P: Payload> Broker<P> {
     /// Makes an open call of a frame that was let through.
     #[inline(always)]
     pub(crate) fn enter_call(&mut self, turn: &Turn<'_, P>, from: u32, object: u32, header: &Header) -> u32 {
-        let peer = self.peer(from);
+        let peer = self.peers[from as usize].as_mut().expect("a peer that is connected");
         let (caller, user) = (peer.id, peer.user);
         let deadline = if header.deadline == 0 { Instant::NEVER } else { Instant(header.deadline) };
         let call = self.calls.insert(Call {
@@ -308,14 +308,13 @@ impl<P: Payload> Broker<P> {
             by_wait: Links::OUT,
             by_due: Links::OUT,
         });
+        peer.enter_call(header.call as u32, call);
+        peer.calls.push(&mut self.calls, call, |call| &mut call.by_caller);
         if deadline != Instant::NEVER {
             self.calls[call].timer = self.timers.insert(deadline, Timer::Call(call));
         }
         self.users[user].calls += 1;
         self.calls_open += 1;
-        let peer = self.peers[from as usize].as_mut().expect("a peer that is connected");
-        peer.enter_call(header.call as u32, call);
-        peer.calls.push(&mut self.calls, call, |call| &mut call.by_caller);
         call
     }
 
@@ -578,7 +577,6 @@ impl<P: Payload> Broker<P> {
         self.push(turn, to, header, SendTail::Empty);
     }
 
-    #[inline(always)]
     fn forget_credit(&mut self, call: u32, server: u32) -> u64 {
         let due = core::mem::take(&mut self.calls[call].credit_due);
         if 0 < due {
@@ -785,13 +783,15 @@ impl<P: Payload> Broker<P> {
     /// Takes a call, closed to its caller, from its server and out of the world.
     #[inline(always)]
     fn erase_request(&mut self, turn: &mut Turn<'_, P>, call: u32, server: u32) {
-        self.forget_credit(call, server);
+        let Call { user, object, credit_due, .. } = self.calls[call];
+        if 0 < credit_due {
+            self.forget_credit(call, server);
+        }
         let at = &mut self.servers[server];
         at.outstanding -= 1;
         let slot = at.peer.slot;
         let peer = self.peers[slot as usize].as_mut().expect("a server that is connected");
         peer.requests.remove(&mut self.calls, call, |call| &mut call.by_server);
-        let Call { user, object, .. } = self.calls[call];
         self.calls.free(call);
         self.users[user].calls -= 1;
         if self.objects[object].waiting_len != 0 {

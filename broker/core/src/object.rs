@@ -501,8 +501,11 @@ impl<P: Payload> Broker<P> {
         }
         let slot = it.peer.slot;
         let peer = self.peer(slot);
-        if peer.unread <= u64::from(self.limits.link_bytes_high) && self.has_unread_room(slot, 0) {
-            return peer.stage == Stage::Ready;
+        let (unread, ready) = (peer.unread, peer.stage == Stage::Ready);
+        if unread <= u64::from(self.limits.link_bytes_high)
+            && (unread <= u64::from(self.limits.link_bytes_low) || self.has_charged_room(slot, 0))
+        {
+            return ready;
         }
         self.stall(server);
         false

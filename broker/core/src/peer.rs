@@ -348,22 +348,27 @@ impl<P: Payload> Broker<P> {
             }
             SendTail::Forward(_) | SendTail::Patched(..) => {}
         }
-        let Some(to_id) = self.count_out(to, &header) else { return };
+        let Some((to_id, unread)) = self.count_out(to, &header) else { return };
         turn.effects.push(Effect::Send { to: to_id, header, tail });
-        self.mind_unread(turn, to, header.kind);
+        if u64::from(self.limits.link_bytes_low) < unread {
+            self.much_unread(turn, to, header.kind);
+        }
     }
 
     /// Puts a frame that came in, its header patched and its tail untouched, into a peer's out queue.
     #[inline(always)]
     pub(crate) fn forward(&mut self, turn: &mut Turn<'_, P>, to: u32, header: &Header, tail: &P) {
-        let Some(to_id) = self.count_out(to, header) else { return };
+        let Some((to_id, unread)) = self.count_out(to, header) else { return };
         turn.effects.forward(to_id, header, tail);
-        self.mind_unread(turn, to, header.kind);
+        if u64::from(self.limits.link_bytes_low) < unread {
+            self.much_unread(turn, to, header.kind);
+        }
     }
 
-    /// Keeps count of a frame on its way into a peer's out queue; `None` where nothing goes there.
+    /// Keeps count of a frame on its way into a peer's out queue: whose that is, and what waits there.
+    /// `None` where nothing goes.
     #[inline(always)]
-    fn count_out(&mut self, to: u32, header: &Header) -> Option<PeerId> {
+    fn count_out(&mut self, to: u32, header: &Header) -> Option<(PeerId, u64)> {
         let peer = self.peers[to as usize].as_mut()?;
         if matches!(peer.stage, Stage::Closing | Stage::Gone) {
             return None;
@@ -372,14 +377,7 @@ impl<P: Payload> Broker<P> {
         peer.unread += bytes;
         peer.traffic.frames_out += 1;
         peer.traffic.bytes_out += bytes;
-        Some(peer.id)
-    }
-
-    #[inline(always)]
-    fn mind_unread(&mut self, turn: &mut Turn<'_, P>, to: u32, last: Kind) {
-        if u64::from(self.limits.link_bytes_low) < self.peer(to).unread {
-            self.much_unread(turn, to, last);
-        }
+        Some((peer.id, peer.unread))
     }
 
     /// More waits to be read by a peer than every peer may have.
@@ -444,9 +442,9 @@ impl<P: Payload> Broker<P> {
             || self.has_charged_room(slot, bytes)
     }
 
-    /// Whether `bytes` more may wait that count against the user.
+    /// The same where they, or what waits already, count against the user.
     #[inline(never)]
-    fn has_charged_room(&self, slot: u32, bytes: u64) -> bool {
+    pub(crate) fn has_charged_room(&self, slot: u32, bytes: u64) -> bool {
         let peer = self.peer(slot);
         let charge = (peer.unread + bytes).saturating_sub(u64::from(self.limits.link_bytes_low));
         let more = charge.saturating_sub(peer.charged);

@@ -7,7 +7,9 @@ use crate::waiting::Message;
 use crate::{Payload, SendTail};
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
-use switchboard_protocol::{Epoch, Event, Failure, Header, Kind, Outcome, PeerId, Verb, encode, padded};
+use switchboard_protocol::{
+    Epoch, Event, Failure, Header, Kind, Outcome, PeerId, Rights, Verb, encode, padded,
+};
 
 impl<P: Payload> Broker<P> {
     /// A SEND on a handle.
@@ -27,11 +29,12 @@ impl<P: Payload> Broker<P> {
         // SPEC 4.9: beyond half the window, a message must fit into the rest of it.
         let fits = grip.uncredited + bytes <= most || grip.uncredited <= most / 2;
         grip.uncredited += bytes;
+        let (object, rights) = (grip.object, grip.rights);
         if !fits {
             let why = "the send window of the handle is used up; wait for credit (SPEC 4.9)";
             return self.send_failed(turn, header, Outcome::Busy, why);
         }
-        if let Err((outcome, message)) = self.try_send(turn, from, handle, header, tail) {
+        if let Err((outcome, message)) = self.try_send(turn, from, object, rights, header, tail) {
             self.send_failed(turn, header, outcome, &message);
         }
     }
@@ -41,15 +44,14 @@ impl<P: Payload> Broker<P> {
         &mut self,
         turn: &mut Turn<'_, P>,
         from: u32,
-        handle: u32,
+        object: u32,
+        rights: Rights,
         header: &mut Header,
         tail: &P,
     ) -> Result<(), (Outcome, String)> {
-        let grip = &self.handles[handle];
-        if !grip.rights.contains(Verb::Call.right()) {
+        if !rights.contains(Verb::Call.right()) {
             return Err(no_right_to_call());
         }
-        let object = grip.object;
         self.check_payload(header)?;
         self.inherit(from, header);
         if header.deadline != 0 && header.deadline <= turn.now.0 {

@@ -65,26 +65,20 @@ impl<T> Slab<T> {
 
     /// Takes the value out of a slot in use.
     pub(crate) fn remove(&mut self, slot: u32) -> T {
-        let value = self.entries[slot as usize].value.take().expect("a slot in use");
-        self.vacate(slot);
+        let entry = &mut self.entries[slot as usize];
+        let value = entry.value.take().expect("a slot in use");
+        entry.vacate(&mut self.free, slot);
+        self.len -= 1;
         value
     }
 
     /// Drops the value of a slot in use, where it lies.
     #[inline(always)]
     pub(crate) fn free(&mut self, slot: u32) {
-        let value = &mut self.entries[slot as usize].value;
-        assert!(value.is_some(), "a slot in use");
-        *value = None;
-        self.vacate(slot);
-    }
-
-    #[inline(always)]
-    fn vacate(&mut self, slot: u32) {
         let entry = &mut self.entries[slot as usize];
-        entry.generation = entry.generation.checked_add(1).unwrap_or(1);
-        entry.next_free = self.free;
-        self.free = slot;
+        assert!(entry.value.is_some(), "a slot in use");
+        entry.value = None;
+        entry.vacate(&mut self.free, slot);
         self.len -= 1;
     }
 
@@ -121,6 +115,15 @@ impl<T> Slab<T> {
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &T)> {
         let used = |(slot, entry): (usize, &'_ Entry<T>)| entry.value.as_ref().map(|_| slot as u32);
         self.entries.iter().enumerate().filter_map(used).map(|slot| (slot, &self[slot]))
+    }
+}
+
+impl<T> Entry<T> {
+    /// Makes the slot the first of those that are free, for another generation.
+    #[inline(always)]
+    fn vacate(&mut self, free: &mut u32, slot: u32) {
+        self.generation = self.generation.checked_add(1).unwrap_or(1);
+        self.next_free = core::mem::replace(free, slot);
     }
 }
 
