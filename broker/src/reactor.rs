@@ -11,8 +11,8 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use switchboard_core::{Breach, Broker, Departure, Effect, Input, Settings};
-use switchboard_protocol::{Instant, PeerId};
+use switchboard_core::{Breach, Broker, Departure, Effect, Effects, Input, SendTail, Settings};
+use switchboard_protocol::{Header, Instant, PeerId};
 use switchboard_transport::{
     Credentials, Fds, Interest, Listener, Poller, Ready, Reaper, Stream, clock, exit_of, peer_pidfd, process,
 };
@@ -35,7 +35,8 @@ pub(crate) struct Reactor {
     /// Descriptors that the reaper had no room for yet.
     unclosed: Vec<OwnedFd>,
 
-    effects: Vec<Effect<Slice>>,
+    /// What the core asked for besides frames, and that is not done yet.
+    chores: Vec<Effect<Slice>>,
     ready: Vec<Ready>,
     /// Tokens of the host that were ready.
     calls: Vec<u64>,
@@ -54,6 +55,43 @@ pub(crate) struct Reactor {
     spin: Duration,
     pub(crate) now: u64,
     pub(crate) fds: Fds,
+}
+
+/// Where the core's effects go. A frame goes straight to the queue of its link. The rest is done right
+/// after, in order: none of it changes where a frame of the same input goes.
+struct Outbox<'a> {
+    links: &'a mut Links,
+    buffers: &'a mut Buffers,
+    touched: &'a mut Vec<PeerId>,
+    chores: &'a mut Vec<Effect<Slice>>,
+}
+
+impl Outbox<'_> {
+    #[inline]
+    fn send(&mut self, to: PeerId, header: &Header, tail: SendTail<Slice>) {
+        let Some(link) = self.links.get_mut(to) else { return };
+        if link.mute {
+            return;
+        }
+        link.out.push(header, tail, self.buffers);
+        if !link.touched {
+            link.touched = true;
+            self.touched.push(to);
+        }
+    }
+}
+
+impl Effects<Slice> for Outbox<'_> {
+    fn forward(&mut self, to: PeerId, header: &Header, tail: &Slice) {
+        self.send(to, header, SendTail::Forward(tail.clone()));
+    }
+
+    fn push(&mut self, effect: Effect<Slice>) {
+        match effect {
+            Effect::Send { to, header, tail } => self.send(to, &header, tail),
+            chore => self.chores.push(chore),
+        }
+    }
 }
 
 /// The first token that is the host's; a listener's is its place in the list. A link's token has a
@@ -81,7 +119,7 @@ impl Reactor {
             logger: Logger::start()?,
             reaper: Reaper::start()?,
             unclosed: Vec::new(),
-            effects: Vec::new(),
+            chores: Vec::new(),
             ready: Vec::new(),
             calls: Vec::new(),
             touched: Vec::new(),
@@ -147,26 +185,30 @@ impl Reactor {
     }
 
     /// Hands one input to the core and carries out what it answers.
+    #[inline(always)]
     pub(crate) fn handle(&mut self, input: Input<Slice>) {
-        let mut effects = std::mem::take(&mut self.effects);
-        self.core.handle(Instant(self.now), input, &mut effects);
-        for effect in effects.drain(..) {
-            self.carry_out(effect);
+        let Self { core, links, buffers, touched, chores, now, .. } = self;
+        core.handle(Instant(*now), input, &mut Outbox { links, buffers, touched, chores });
+        if !self.chores.is_empty() {
+            self.carry_out();
         }
-        self.effects = effects;
     }
 
-    fn carry_out(&mut self, effect: Effect<Slice>) {
-        match effect {
+    /// Does what the core asked for besides frames.
+    #[cold]
+    fn carry_out(&mut self) {
+        let mut chores = std::mem::take(&mut self.chores);
+        for chore in chores.drain(..) {
+            self.do_chore(chore);
+        }
+        self.chores = chores;
+    }
+
+    fn do_chore(&mut self, chore: Effect<Slice>) {
+        match chore {
             Effect::Send { to, header, tail } => {
-                let Some(link) = self.links.get_mut(to) else { return };
-                if !link.mute {
-                    link.out.push(&header, tail, &mut self.buffers);
-                    if !link.touched {
-                        link.touched = true;
-                        self.touched.push(to);
-                    }
-                }
+                let Self { links, buffers, touched, chores, .. } = self;
+                Outbox { links, buffers, touched, chores }.send(to, &header, tail);
             }
             Effect::Resume { peer } => {
                 let Some(link) = self.links.get_mut(peer) else { return };
@@ -196,12 +238,10 @@ impl Reactor {
 
     /// Asks the core for room for a large frame; if there is none, the link was paused.
     pub(crate) fn admit(&mut self, peer: PeerId, bytes: usize) -> bool {
-        let mut effects = std::mem::take(&mut self.effects);
-        let admitted = self.core.admit(Instant(self.now), peer, bytes as u64, &mut effects);
-        for effect in effects.drain(..) {
-            self.carry_out(effect);
-        }
-        self.effects = effects;
+        let Self { core, links, buffers, touched, chores, now, .. } = self;
+        let mut outbox = Outbox { links, buffers, touched, chores };
+        let admitted = core.admit(Instant(*now), peer, bytes as u64, &mut outbox);
+        self.carry_out();
         admitted
     }
 

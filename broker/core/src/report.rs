@@ -6,6 +6,7 @@ use crate::handle::Grip;
 use crate::object::{Object, Server};
 use crate::peer::{Peer, Stage};
 use crate::signal::Left;
+use crate::timers::Timers;
 use crate::waiting::Waiting;
 use crate::{Limits, Payload};
 use alloc::string::{String, ToString};
@@ -119,7 +120,7 @@ impl<P: Payload> Broker<P> {
                 "calls_open_max",
                 calls_open_max.into(),
                 self.calls.len().into(),
-                size(size_of::<Call>() + size_of::<Timer>()) + 32
+                size(size_of::<Call>() + Timers::<Timer>::BYTES_EACH) + 16
             ),
             of(
                 "waiting_max",
