@@ -23,6 +23,7 @@ mod incarnation;
 mod incoming;
 pub mod journal;
 mod link;
+mod log;
 mod logger;
 mod options;
 mod out_queue;

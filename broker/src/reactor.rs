@@ -14,13 +14,15 @@ use std::time::Duration;
 use switchboard_core::{Breach, Broker, Departure, Effect, Effects, Input, SendTail, Settings};
 use switchboard_protocol::{Header, Instant, PeerId};
 use switchboard_transport::{
-    Credentials, Fds, Interest, Listener, Poller, Ready, Reaper, Stream, clock, exit_of, peer_pidfd, process,
+    Credentials, Fds, Interest, Listener, Poller, Ready, Reaper, Stream, WallClock, clock, exit_of,
+    has_ended, peer_pidfd, process,
 };
 
 use crate::buffer::{Buffers, Slice};
 use crate::door::{Door, Visit};
 use crate::identity::identity;
 use crate::link::Links;
+use crate::log::{LOG, Log};
 use crate::logger::{Level, Logger};
 
 /// Everything the loop owns.
@@ -31,6 +33,9 @@ pub(crate) struct Reactor {
     pub(crate) doors: Vec<Door>,
     pub(crate) buffers: Buffers,
     pub(crate) logger: Logger,
+    /// Where durable things go; `None` where it could not be opened.
+    pub(crate) log: Option<Log>,
+    wall_clock: WallClock,
     reaper: Reaper,
     /// Descriptors that the reaper had no room for yet.
     unclosed: Vec<OwnedFd>,
@@ -98,6 +103,8 @@ impl Effects<Slice> for Outbox<'_> {
 /// generation in its upper half, which starts at 1.
 pub(crate) const HOST: u64 = 1 << 16;
 
+const WALL_CLOCK: u64 = HOST + 201;
+
 /// How long a connection that was lost without a goodbye is held for its process's exit status,
 /// which the kernel has only after its parent has taken note. In nanoseconds.
 const MOURNING: u64 = 5_000_000;
@@ -109,6 +116,8 @@ impl Reactor {
     pub(crate) fn new(core: Broker<Slice>, listeners: Vec<Listener>, spin: Duration) -> io::Result<Self> {
         let poller = Poller::new()?;
         let open = |(token, listener)| Door::open(listener, token, &poller);
+        let wall_clock = WallClock::new()?;
+        poller.add(&wall_clock, WALL_CLOCK, Interest::READ)?;
         let doors = (0..).zip(listeners).map(open).collect::<io::Result<_>>()?;
         Ok(Self {
             doors,
@@ -117,6 +126,8 @@ impl Reactor {
             poller,
             buffers: Buffers::new(),
             logger: Logger::start()?,
+            log: None,
+            wall_clock,
             reaper: Reaper::start()?,
             unclosed: Vec::new(),
             chores: Vec::new(),
@@ -145,6 +156,8 @@ impl Reactor {
         for &event in &ready {
             match event.token {
                 token if token < HOST => self.answer_the_door(token as usize),
+                LOG => self.log_progress(),
+                WALL_CLOCK => self.read_wall_clock()?,
                 token if token >> 32 == 0 => self.calls.push(token),
                 token => self.attend(PeerId::from_wire(token), event),
             }
@@ -157,6 +170,9 @@ impl Reactor {
         self.expire();
         self.write_touched();
         self.report_written();
+        if let Some(log) = &mut self.log {
+            log.commit();
+        }
         self.close_descriptors();
         Ok(())
     }
@@ -228,12 +244,26 @@ impl Reactor {
                 self.touch(peer);
             }
             Effect::Forget { peer } => self.links.forget(peer),
-            Effect::Append { .. } | Effect::Roll { .. } | Effect::DropSegment { .. } => {
-                unreachable!("no log was handed in")
+            Effect::Append { position, head, tail, sync } => {
+                self.ready_log().append(position, &head, tail.as_ref(), sync);
             }
+            Effect::Roll { segment } => self.ready_log().roll(segment),
+            Effect::DropSegment { segment } => self.ready_log().drop_segment(segment),
             Effect::Reload => self.reload_wanted = true,
             Effect::Log(fact) => self.logger.fact(fact),
         }
+    }
+
+    fn ready_log(&mut self) -> &mut Log {
+        self.log.as_mut().expect("the core appends only to a log that is ready")
+    }
+
+    /// Tells the core what the wall clock says: at the start, and when somebody has set it.
+    pub(crate) fn read_wall_clock(&mut self) -> io::Result<()> {
+        self.wall_clock.reset()?;
+        self.now = clock::monotonic_ns();
+        self.handle(Input::Clock { wall_ns: clock::wall_ns() });
+        Ok(())
     }
 
     /// Asks the core for room for a large frame; if there is none, the link was paused.
@@ -314,16 +344,18 @@ impl Reactor {
     /// Closes a link and tells the core.
     fn bury(&mut self, peer: PeerId) {
         let Some(mut link) = self.links.remove(peer) else { return };
-        let exit = match &link.mourned {
-            Some(pidfd) => exit_of(pidfd),
-            None if link.closing || link.pid == process::id() => None,
-            None => peer_pidfd(&link.stream).and_then(exit_of),
+        let was_mourned = link.mourned.is_some();
+        let pidfd = match link.mourned.take() {
+            Some(pidfd) => Some(pidfd),
+            None if link.pid == process::id() => None,
+            None => peer_pidfd(&link.stream),
         };
-        self.mourning.retain(|&(_, mourned)| mourned != peer || link.mourned.is_none());
+        let exit = if link.closing { None } else { pidfd.as_ref().and_then(exit_of) };
+        let process_ended = exit.is_some() || pidfd.as_ref().is_some_and(has_ended);
+        self.mourning.retain(|&(_, mourned)| mourned != peer || !was_mourned);
         link.out.clear(&mut self.buffers);
         drop(link);
         self.freed = true;
-        let process_ended = exit.is_some();
         let exit_status = exit.map(|exit| exit.wait_status());
         self.handle(Input::Disconnect { peer, how: Departure { exit_status, process_ended } });
     }

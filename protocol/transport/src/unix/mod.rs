@@ -19,6 +19,7 @@ pub(crate) mod spare;
 pub mod spawn;
 pub(crate) mod stream;
 pub(crate) mod waker;
+pub(crate) mod wall_clock;
 
 use std::time::Duration;
 
