@@ -8,7 +8,8 @@ use crate::{Payload, SendTail};
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use switchboard_protocol::{
-    Epoch, Event, Failure, Header, Kind, ObjectKind, Outcome, PeerId, Rights, Verb, encode, flags, padded,
+    Epoch, Event, Failure, Header, Kind, ObjectKind, Outcome, Parts, PeerId, Rights, Tail, Verb, encode,
+    flags, padded,
 };
 
 impl<P: Payload> Broker<P> {
@@ -19,8 +20,9 @@ impl<P: Payload> Broker<P> {
         let handle = match self.find_handle(from, header.handle) {
             Ok(handle) => handle,
             Err((outcome, message)) => {
-                self.counters.sends_failed += 1;
-                return self.tell_sender(turn, from, header, outcome, &Failure::new(message), 1);
+                let messages = messages_in(header, tail);
+                self.counters.sends_failed += messages;
+                return self.tell_sender(turn, from, header, outcome, &Failure::new(message), messages);
             }
         };
         let bytes = padded(header.len as usize) as u64;
@@ -32,10 +34,10 @@ impl<P: Payload> Broker<P> {
         let (object, rights) = (grip.object, grip.rights);
         if !fits {
             let why = "the send window of the handle is used up; wait for credit (SPEC 4.9)";
-            return self.send_failed(turn, header, Outcome::Busy, why);
+            return self.send_failed(turn, header, tail, Outcome::Busy, why);
         }
         if let Err((outcome, message)) = self.try_send(turn, from, object, rights, header, tail) {
-            self.send_failed(turn, header, outcome, &message);
+            self.send_failed(turn, header, tail, outcome, &message);
         }
     }
 
@@ -53,6 +55,9 @@ impl<P: Payload> Broker<P> {
             return self.send_other(turn, from, object, header, tail);
         }
         self.check_payload(header)?;
+        if header.flags & flags::BATCH != 0 && header.handles != 0 {
+            return Err(batch_with_handles());
+        }
         self.inherit(from, header);
         if header.deadline != 0 && header.deadline <= turn.now.0 {
             return Err(too_late());
@@ -132,15 +137,16 @@ impl<P: Payload> Broker<P> {
         taken: &[u64],
     ) {
         let bytes = padded(header.len as usize) as u64;
+        let messages = messages_in(header, tail);
         let at = &mut self.servers[server];
         at.uncredited += bytes;
         match at.runs.back_mut() {
             Some(run) if run.handle == header.handle => {
                 run.bytes += bytes;
-                run.messages += 1;
+                run.messages += messages;
                 run.tag = header.call;
             }
-            _ => at.runs.push_back(Run { handle: header.handle, bytes, messages: 1, tag: header.call }),
+            _ => at.runs.push_back(Run { handle: header.handle, bytes, messages, tag: header.call }),
         }
         header.handle = at.handle;
         header.epoch = at.epoch.0;
@@ -197,10 +203,12 @@ impl<P: Payload> Broker<P> {
         &mut self,
         turn: &mut Turn<'_, P>,
         asked: &Header,
+        tail: &P,
         outcome: Outcome,
         why: &str,
     ) {
-        self.tell_send_failed(turn, asked.handle, asked.call, 1, outcome, &Failure::new(why));
+        let messages = messages_in(asked, tail);
+        self.tell_send_failed(turn, asked.handle, asked.call, messages, outcome, &Failure::new(why));
         self.give_back(turn, asked.handle, padded(asked.len as usize) as u64);
     }
 
@@ -241,6 +249,26 @@ impl<P: Payload> Broker<P> {
         self.note_refusal(turn, to, outcome, &failure.message);
         self.push(turn, to, header, SendTail::Own(encode(failure)));
     }
+}
+
+/// How many messages a SEND is (SPEC 2.9). One that is no batch although it says so counts once.
+#[inline]
+pub(crate) fn messages_in<P: Payload>(header: &Header, tail: &P) -> u64 {
+    if header.flags & flags::BATCH == 0 { 1 } else { count_batch(header, tail.bytes()) }
+}
+
+#[inline(never)]
+fn count_batch(header: &Header, tail: &[u8]) -> u64 {
+    Parts::of(Tail::of(header, tail).payload).count_whole().map_or(1, u64::from)
+}
+
+/// What a sender is told who puts handles beside a batch.
+#[cold]
+pub(crate) fn batch_with_handles() -> (Outcome, String) {
+    (
+        Outcome::Invalid,
+        "a batch carries no handles: nothing says which message they belong to (SPEC 2.9)".to_string(),
+    )
 }
 
 /// What a sender is told whose deadline was over before its message came.

@@ -154,7 +154,7 @@ impl<P: Payload> Broker<P> {
     ) {
         let it = self.take_waiting(turn, message);
         self.drop_travellers(turn, &it.taken);
-        self.send_failed(turn, &it.header, outcome, why);
+        self.send_failed(turn, &it.header, &it.tail, outcome, why);
     }
 
     /// Gives out what waits for an object once the present input is dealt with: not before a server

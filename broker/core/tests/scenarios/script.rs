@@ -27,7 +27,7 @@ use switchboard_protocol::signal::{Await, Pulse, Raise, Raised, SignalMethod};
 use switchboard_protocol::{
     Event, ExtensionsBuilder, Failure, FrameError, Goodbye, GoodbyeReason, HELLO_MAGIC, HandleEntry, Header,
     Hello, Instant, Kind, ObjectKind, Outcome, Pattern, PeerId, Rights, Tail, VERSION, Verb, Welcome, decode,
-    encode, extension_type, flags, handle_flags, padded,
+    encode, extension_type, flags, handle_flags, padded, write_part,
 };
 
 const INCARNATION: u32 = 9;
@@ -489,6 +489,9 @@ impl Stage {
         if words.has("streamed") {
             flag |= flags::STREAM;
         }
+        if words.has("batched") || words.keys.contains_key("batch") {
+            flag |= flags::BATCH;
+        }
         if words.has("nowait") {
             flag |= flags::NO_WAIT;
         }
@@ -713,7 +716,15 @@ impl Stage {
                     call: words.number("tag").unwrap_or(0),
                     ..self.asked(Kind::Send, &words)
                 };
-                self.frame_with(peer, header, &[], &self.entries(&words), &words.payload);
+                let payload = match words.number("batch") {
+                    Some(count) => {
+                        let mut batch = Vec::new();
+                        (0..count).for_each(|_| write_part(&mut batch, 0, &words.payload));
+                        batch
+                    }
+                    None => words.payload.clone(),
+                };
+                self.frame_with(peer, header, &[], &self.entries(&words), &payload);
             }
             "replies" | "streams" => {
                 let kind = if verb == "replies" { Kind::Reply } else { Kind::Item };
@@ -952,6 +963,9 @@ impl Stage {
                 }
                 if header.flags & flags::STREAM != 0 {
                     text.push_str(" streamed");
+                }
+                if header.flags & flags::BATCH != 0 {
+                    text.push_str(" batched");
                 }
                 let named = tail.extensions().and_then(|all| all.find(extension_type::METHOD_NAME));
                 if let Some(name) = named {
