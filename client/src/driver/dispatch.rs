@@ -5,7 +5,7 @@ use switchboard_protocol::{CRITICAL, Extensions, Failure, GoodbyeReason, Outcome
 use super::notice::Notice;
 use super::serving::Delivery;
 use super::state::State;
-use super::ticket::{Owner, RawReply, TicketId};
+use super::ticket::{Facts, Item, Owner, RawReply, TicketId};
 use super::wait::Awaits;
 use crate::CallError;
 use crate::session::{Answer, Event, Frame, Inbox, RequestId};
@@ -102,7 +102,10 @@ impl State {
     #[inline]
     fn raw(&self, epoch: u64, frame: Frame<'_>) -> RawReply {
         let handles = frame.handles();
-        RawReply { epoch, payload: frame.into_payload(), handles, connection: self.link.connection }
+        let header = &frame.header;
+        let facts = (header.method != 0 || header.seq | header.deadline | header.caller != 0)
+            .then(|| Box::new(Facts::of(&frame)));
+        RawReply { epoch, payload: frame.into_payload(), handles, connection: self.link.connection, facts }
     }
 
     pub(crate) fn server(&mut self, serving: u64) -> Option<&mut super::ServerState> {
@@ -196,7 +199,11 @@ impl State {
     }
 
     fn deliver_item(&mut self, tag: u64, frame: Frame<'_>) {
-        let item = self.raw(0, frame);
+        let facts = Facts::of(&frame);
+        let handles = frame.handles();
+        let connection = self.link.connection;
+        let reply = RawReply { epoch: 0, payload: frame.into_payload(), handles, connection, facts: None };
+        let item = Item { reply, facts };
         let Some(ticket) = self.tickets.get(TicketId(tag)) else { return };
         ticket.items.push_back(item);
         match std::mem::replace(&mut ticket.owner, Owner::Nobody) {
