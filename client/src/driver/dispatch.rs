@@ -1,6 +1,6 @@
 //! What each event does to those who share a board.
 
-use switchboard_protocol::{CRITICAL, Extensions, Failure, GoodbyeReason, Outcome, extension_type};
+use switchboard_protocol::{CRITICAL, Extensions, Failure, GoodbyeReason, Outcome, extension_type, flags};
 
 use super::notice::Notice;
 use super::serving::Delivery;
@@ -61,6 +61,9 @@ impl State {
                 self.end_ticket(tag, end);
             }
             Event::Request { serving, request, frame } => self.deliver(serving, Some(request), frame, leader),
+            Event::Message { serving, frame } if frame.header.flags & flags::BATCH != 0 => {
+                self.deliver_batch(serving, frame, leader);
+            }
             Event::Message { serving, frame } => self.deliver(serving, None, frame, leader),
             Event::Item { tag, frame } => self.deliver_item(tag, frame),
             Event::RequestCancelled { request, .. } | Event::RequestRoom { request } => {
@@ -113,7 +116,13 @@ impl State {
     }
 
     #[inline]
-    fn deliver(&mut self, serving: u64, request: Option<RequestId>, frame: Frame<'_>, leader: Awaits) {
+    pub(super) fn deliver(
+        &mut self,
+        serving: u64,
+        request: Option<RequestId>,
+        frame: Frame<'_>,
+        leader: Awaits,
+    ) {
         let mut header = frame.header;
         header.deadline = self.session.to_our_time(header.deadline);
         let extensions: Box<[u8]> =
@@ -126,9 +135,11 @@ impl State {
         }
         let handles = frame.handles();
         let connection = self.link.connection;
+        let room = crate::session::frame_bytes(&header);
         let delivery = match self.spare.pop() {
             Some(mut delivery) => {
                 delivery.header = header;
+                delivery.room = room;
                 delivery.request = request;
                 delivery.extensions = extensions;
                 delivery.payload = frame.into_payload();
@@ -138,9 +149,15 @@ impl State {
             }
             None => {
                 let payload = frame.into_payload();
-                Box::new(Delivery { header, request, extensions, payload, handles, connection })
+                Box::new(Delivery { header, room, request, extensions, payload, handles, connection })
             }
         };
+        self.enqueue(serving, delivery, leader);
+    }
+
+    /// Hands a delivery to whoever works for this server.
+    #[inline]
+    pub(super) fn enqueue(&mut self, serving: u64, delivery: Box<Delivery>, leader: Awaits) {
         match self.server(serving) {
             Some(server) if server.end.is_none() => {
                 server.queue.push_back(delivery);
@@ -247,7 +264,7 @@ impl State {
 impl Delivery {
     /// What it takes of the serving's window (SPEC 5.3).
     pub(crate) fn bytes(&self) -> u64 {
-        crate::session::frame_bytes(&self.header)
+        self.room
     }
 }
 

@@ -10,6 +10,7 @@
 //! `dispatch` what each event does, `connect` and `restore` new connections, `call` opening calls, `send`
 //! one-way messages.
 
+mod batches;
 mod call;
 mod config;
 mod connect;
