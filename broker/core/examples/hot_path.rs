@@ -121,6 +121,8 @@ impl World {
         self.effects.body.clone()
     }
 
+    /// Inlined, as in the daemon.
+    #[inline(always)]
     fn handle(&mut self, input: Input<Bytes>) {
         self.broker.handle(Instant(2), input, &mut self.effects);
     }
