@@ -47,3 +47,4 @@ pub(crate) use target::{Known, What};
 pub(crate) use ticket::{End, Owner, RawReply, TicketId};
 pub(crate) use wait::{Awaits, Until};
 pub(crate) use waiter::Waiter;
+pub(crate) use write::Patience;
