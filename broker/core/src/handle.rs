@@ -283,8 +283,7 @@ impl<P: Payload> Broker<P> {
         let server = self.handles[handle].server;
         if server != NONE {
             self.unserve(turn, server, why);
-        }
-        if self.objects[self.handles[handle].object].kind == ObjectKind::Topic {
+        } else if self.objects[self.handles[handle].object].kind == ObjectKind::Topic {
             self.leave_topic(turn, handle);
         }
         self.erase_handle(turn, handle);

@@ -11,4 +11,5 @@ mod quotas;
 mod script;
 mod sends;
 mod streams;
+mod topics;
 mod waiting;
