@@ -94,6 +94,10 @@ impl Payload for Slice {
     fn keep(self) -> Self {
         if self.is_wasteful() { self.copied() } else { self }
     }
+
+    fn own(bytes: Vec<u8>) -> Self {
+        Self::from(bytes)
+    }
 }
 
 /// All buffers of one reactor.

@@ -26,6 +26,9 @@ impl Payload for Bytes {
     fn keep(self) -> Self {
         self
     }
+    fn own(bytes: Vec<u8>) -> Self {
+        Self(bytes.into())
+    }
 }
 
 const CLIENT: PeerId = PeerId { slot: 0, generation: 1 };

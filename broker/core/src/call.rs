@@ -702,6 +702,7 @@ impl<P: Payload> Broker<P> {
         let at = match self.calls[call].target {
             Target::Server(_) => "at the service",
             Target::Waiting(_) => "for a server to have room",
+            Target::Publish(_) => "for a subscription to have room",
             _ => "for the broker",
         };
         let message = format!("no answer within {}; the call spent it waiting {at}", Shown(waited));
@@ -861,7 +862,7 @@ impl<P: Payload> Broker<P> {
                 self.end_watching(self.calls[call].caller, user);
             }
             Target::Monitor(monitor) => self.end_monitor(turn, monitor, user),
-            Target::Subscription(subscription) => self.end_subscription(turn, subscription),
+            Target::Subscription(subscription) => self.end_subscription(subscription),
             Target::Publish(held) => self.end_held_publish(turn, held),
             Target::Consumer(consumer) => self.end_consumer(turn, consumer),
             Target::Push(blocked) => self.end_blocked_push(turn, blocked),
