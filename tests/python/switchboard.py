@@ -8,16 +8,26 @@ from types import SimpleNamespace as Record
 
 HELLO, WELCOME, GOODBYE = 1, 2, 3
 CALL, SEND, REPLY, OUTCOME, CANCEL, ITEM, CREDIT, EVENT = range(0x10, 0x18)
-STREAM, NO_WAIT = 1, 2  # flags [2.7]
-METHOD_NAME, TRACEPARENT = 0x8001, 0x0002  # extensions [2.5]
+STREAM, NO_WAIT, BATCH = 1, 2, 4  # flags [2.7]
+METHOD_NAME, TRACEPARENT, PUSH_OPTIONS, GROUP = 0x8001, 0x0002, 0x8003, 0x8004  # extensions [2.5]
+PRODUCER, QUEUES, TOPIC_NAME, DEAD_LETTER = 0x8005, 0x8006, 0x0007, 0x0008
 OPEN, CLOSE, SERVE, WAIT, LIST = 1, 2, 3, 6, 8  # control operations [6.2]
-MAY_CALL, MAY_DELEGATE = 1 << 1, 1 << 8  # rights [3.4]
+SUBSCRIBE, TOPIC_STAT, WILL, CREATE_QUEUE, DELETE_QUEUE = range(17, 22)
+SERVICE, TOPIC, QUEUE, SIGNAL = range(1, 5)  # kinds of object [3.4]; the last one is called an event there
+MAY_SERVE, MAY_CALL, MAY_PUBLISH, MAY_SUBSCRIBE, MAY_PUSH, MAY_POP, _, MAY_SIGNAL, MAY_DELEGATE = (1 << n for n in range(9))  # [3.4]
+PUSH, POP, ACK, NACK, EXTEND, PEEK, PURGE, STAT, REDRIVE = range(1, 10)  # methods of a queue [10.2]
+RAISE, PULSE, AWAIT = 1, 2, 3  # methods of an event [11.2]
+MESSAGE, SUBSCRIBED, LOST, EARLIER = range(4)  # items of a subscription [9.5]
+DROP_OLDEST, LATEST, BLOCK, DISCONNECT = range(4)  # slow subscribers [9.6]
+MEMORY, OS, DISK = range(3)  # levels [10.6]
+REQUEUE, FAIL, DEAD = range(3)  # what a Nack asks for [10.10]
+ATTACHED, DETACHED, CONSUMED = range(3)  # leases [10.9]
 FRAME_MAX = 256 << 20
 
 HEADER = struct.Struct("<IHBBBBHIQQQQQQ")  # [2.2]
 FIELDS = "len ext_len kind flags priority version handles method handle call deadline seq epoch caller".split()
 
-# [7] A body is its fields in order: b u8, 4 u32, 8 u64, s string, y bytes, ?4 an option, *Name a sequence, =Name a body.
+# [7] A body is its fields in order: b u8, t bool, 4 u32, 8 u64, s string, y bytes, ?4 an option, *Name a sequence, =Name a body.
 NAME_INFO = "name:s kind:b mode:b epoch:8 owner:8 owners:4 standby:4 uid:4 pid:4 program:s"
 BODIES = {name: [field.split(":") for field in fields.split()] for name, fields in {
     "Hello": "version_min:b version_max:b features:8 program:s",
@@ -33,6 +43,17 @@ BODIES = {name: [field.split(":") for field in fields.split()] for name, fields 
     "ServerInfo": "peer:8 uid:4 pid:4 program:s standby:4 outstanding:4 calls:4",
     "Description": "info:=NameInfo about:s servers:*ServerInfo waiting:4 handles:4",
     "PeerInfo": "peer:8 uid:4 gid:4 groups:*4 pid:4 label:s program:s",
+    "Subscribe": "handle:8 pattern:s policy:b messages:4 bytes:4 history:4", "Will": "handle:8 method:4 payload:?y",
+    "TopicInfo": "subscriptions:4 sequence:8 held:4 kept:4 kept_bytes:8 retain:t",
+    "CreateQueue": "name:s durability:b messages_max:8 bytes_max:8 overflow:b lossy:t deliveries_max:4 dead_letters:s",
+    "Created": "existed:t", "Pop": "lease:b lease_ns:8", "LeaseId": "low:8 high:8",
+    "Nack": "lease:=LeaseId how:b delay_ns:8", "Extend": "lease:=LeaseId by_ns:8", "Peek": "after:8 count:4",
+    "Redrive": "count:4", "Redriven": "moved:8 left:8",
+    "DeadLetter": "queue:s position:8 deliveries:4 pushed_wall_ns:8 died_wall_ns:8 reason:s",
+    "QueueInfo": "durability:b overflow:b messages_max:8 bytes_max:8 deliveries_max:4 dead_letters:s messages:8 bytes:8 "
+                 "ready:8 leased:8 delayed:8 grouped:8 consumers:4 blocked:4 position:8 pushed:8 delivered:8 acked:8 "
+                 "dropped:8 expired:8 dead:8 duplicates:8 read_only:s",
+    "Raise": "bits:8", "Pulse": "code:4 value:8", "Await": "mask:8 pulses:t", "Raised": "bits:8 pulse:?=Pulse overflow:8",
 }.items()}
 
 
@@ -46,7 +67,7 @@ class Outcome(Exception):
 
 OUTCOMES = [type(name, (Outcome,), {"number": n}) for n, name in enumerate(
     "Reply Failed NoOwner Denied Busy DeadlineExceeded Cancelled PeerDied Abandoned ActivationFailed OwnerChanged "
-    "HandleRevoked Invalid TooLarge Unsupported ShuttingDown".split())]
+    "HandleRevoked Invalid TooLarge Unsupported ShuttingDown LeaseLost ReadOnly".split())]
 globals().update({kind.__name__: kind for kind in OUTCOMES})
 
 
@@ -71,7 +92,7 @@ def encode(body, **values):
             n >>= 7
         out.append(n)
     def put(kind, value):
-        if kind == "b": out.append(value)
+        if kind in "bt": out.append(value)
         elif kind in "48": varint(value)
         elif kind in "sy":
             data = value.encode() if kind == "s" else value
@@ -107,6 +128,10 @@ def decode(body, data):
         check(False, "number too long")
     def get(kind):
         if kind == "b": return take(1)[0]
+        if kind == "t":
+            value = take(1)[0]
+            check(value < 2, "neither false nor true")
+            return value == 1
         if kind in "48": return varint(int(kind))
         if kind == "y": return take(varint(8))
         if kind == "s":
@@ -121,6 +146,56 @@ def decode(body, data):
     value = get("=" + body)
     check(at == len(data), "bytes left over")
     return value
+
+
+def batch(messages):
+    """The payload of a frame with BATCH [2.9]; a message is its bytes, or (attribute, bytes)."""
+    pairs = [(0, it) if isinstance(it, (bytes, bytearray)) else it for it in messages]
+    return b"".join(struct.pack("<II", len(it), attribute) + it + bytes(-len(it) % 8) for attribute, it in pairs)
+
+
+def parts(payload):
+    """The messages of a batch, as (attribute, bytes)."""
+    found, at = [], 0
+    while at < len(payload):
+        check(at + 8 <= len(payload), "a batch ends early")
+        length, attribute = struct.unpack_from("<II", payload, at)
+        start, at = at + 8, at + 8 + length + -length % 8
+        check(at <= len(payload), "a batch ends early")
+        found.append((attribute, payload[start:start + length]))
+    check(found, "a batch of nothing")
+    return found
+
+
+def push_options(priority=0, ttl=0, delay=0):
+    """The value of PUSH [2.5]: seconds here, nanoseconds there."""
+    return struct.pack("<B3xQQ", priority, int(ttl * 1e9), int(delay * 1e9))
+
+
+def extension_value(kind, value):
+    """What the value of an extension of topics and queues means [2.5]."""
+    if kind == PUSH_OPTIONS:
+        check(len(value) == 20 and not any(value[1:4]) and value[0] < 32, "PUSH")
+        return struct.unpack("<B3xQQ", value)
+    if kind == GROUP: check(1 <= len(value) <= 128, "GROUP")
+    if kind == PRODUCER:
+        check(len(value) == 16, "PRODUCER")
+        return struct.unpack("<QQ", value)
+    if kind == QUEUES:
+        check(len(value) % 8 == 0 and 1 <= len(value) // 8 <= 15, "QUEUES")
+        return struct.unpack(f"<{len(value) // 8}Q", value)
+    if kind == DEAD_LETTER: return decode("DeadLetter", value)
+    return value
+
+
+def leases(payload):
+    """The leases of an Ack [10.10], as numbers of 128 bits."""
+    check(payload and len(payload) % 16 == 0, "leases")
+    return [int.from_bytes(payload[at:at + 16], "little") for at in range(0, len(payload), 16)]
+
+
+def lease_id(lease):
+    return Record(low=lease & (1 << 64) - 1, high=lease >> 64)
 
 
 def pack(kind, payload=b"", extensions=(), handles=(), **fields):
@@ -141,7 +216,7 @@ def unpack(data):
     start = HEADER.size + frame.ext_len + 16 * frame.handles
     check(HELLO <= frame.kind <= GOODBYE or CALL <= frame.kind <= EVENT, "Kind")  # [2.4]; the words are those of tests/vectors
     check(frame.version == 1, "Version")
-    check(frame.flags <= (3 if frame.kind == CALL else 0), "Field")
+    check(not frame.flags & ~{CALL: STREAM | NO_WAIT | BATCH, SEND: BATCH, ITEM: BATCH}.get(frame.kind, 0), "Field")
     check(frame.priority <= 7, "Field")
     check(frame.handles <= 16, "Handles")
     check(frame.ext_len <= 4096 and frame.ext_len % 16 == 0, "Extension")
