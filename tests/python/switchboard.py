@@ -290,9 +290,9 @@ class Connection:
         frame = self.call(0, encode(request, **values), operation, timeout=timeout, then=done)
         return decode(reply, frame.payload) if reply else None
 
-    def open(self, name, rights=MAY_CALL, on_behalf_of=0):
+    def open(self, name, rights=MAY_CALL, on_behalf_of=0, kind=SERVICE):
         def opened(it): self.windows[it.handle] = Record(size=it.send_bytes, out=0)
-        return self.control(OPEN, "Open", "Opened", opened, name=name, kind=1, rights=rights, on_behalf_of=on_behalf_of)
+        return self.control(OPEN, "Open", "Opened", opened, name=name, kind=kind, rights=rights, on_behalf_of=on_behalf_of)
 
     def close_handle(self, handle):
         self.control(CLOSE, "OnHandle", None, handle=handle)
@@ -306,6 +306,107 @@ class Connection:
             page = self.control(LIST, "List", "Listing", pattern=pattern, after=after)
             names, after = names + page.names, page.next
             if not after: return names
+
+    # Topics; `send` publishes without asking what became of it
+
+    def topic(self, name, rights=MAY_PUBLISH | MAY_SUBSCRIBE):
+        return self.open(name, rights, kind=TOPIC).handle
+
+    def publish(self, topic, payload=b"", method=0, **options):
+        """Publish and be told what became of it [9.3]."""
+        it = self.call(topic, payload, method, **options)
+        return Record(sequence=it.seq, level=it.method, log_position=it.epoch, subscriptions=it.caller)
+
+    def subscribe(self, topic, policy=DROP_OLDEST, messages=0, bytes=0, history=0, credit=64):
+        """The messages of a topic, by its handle, or of those that match a pattern; it is in force [9.4]."""
+        handle, pattern = (topic, "") if isinstance(topic, int) else (0, topic)
+        body = encode("Subscribe", handle=handle, pattern=pattern, policy=policy, messages=messages, bytes=bytes, history=history)
+        return Subscription(self.start(0, body, SUBSCRIBE, flags=STREAM), credit)
+
+    def topic_stat(self, topic):
+        return self.control(TOPIC_STAT, "OnHandle", "TopicInfo", handle=topic)
+
+    def will(self, topic, payload, method=0):
+        """What is published should this connection end without a goodbye [9.9]; None takes it back."""
+        self.control(WILL, "Will", None, handle=topic, method=method, payload=payload)
+
+    # Queues
+
+    def queue(self, name, rights=MAY_PUSH | MAY_POP):
+        return self.open(name, rights, kind=QUEUE).handle
+
+    def create_queue(self, name, durability=MEMORY, messages_max=0, bytes_max=0, overflow=0, lossy=False,
+                     deliveries_max=0, dead_letters=""):
+        """Whether it was there already [10.1]."""
+        return self.control(CREATE_QUEUE, "CreateQueue", "Created", name=name, durability=durability, messages_max=messages_max,
+                            bytes_max=bytes_max, overflow=overflow, lossy=lossy, deliveries_max=deliveries_max,
+                            dead_letters=dead_letters).existed
+
+    def delete_queue(self, name):
+        self.control(DELETE_QUEUE, "OnName", None, name=name)
+
+    def push(self, queue, payload=b"", priority=0, ttl=0, delay=0, group=None, producer=None, queues=(), **options):
+        """Push a message, or, if it is a list, all its messages as one [10.3]; in a list a message may be (priority,
+        bytes), or (priority, n, bytes) for the n-th of `queues`; `producer` is of id and number."""
+        extensions = [(PUSH_OPTIONS, push_options(priority, ttl, delay))] if priority or ttl or delay else []
+        if group is not None: extensions.append((GROUP, group))
+        if producer: extensions.append((PRODUCER, struct.pack("<QQ", *producer)))
+        if queues: extensions.append((QUEUES, struct.pack(f"<{len(queues)}Q", *queues)))
+        if isinstance(payload, list):
+            attributes = [(0, it) if isinstance(it, bytes) else (it[0] | (it[1] << 8 if len(it) == 3 else 0), it[-1]) for it in payload]
+            payload, options["flags"] = batch(attributes), options.get("flags", 0) | BATCH
+        it = self.start(queue, payload, PUSH, extensions=extensions, **options).result()
+        positions = list(struct.unpack(f"<{len(it.payload) // 8}Q", it.payload))
+        return Record(position=it.seq, level=it.method, log_position=it.epoch, duplicate=bool(it.caller), positions=positions)
+
+    def pop(self, queue, lease=ATTACHED, lease_time=0, **options):
+        """One message, once there is one [10.7]."""
+        return popped(self.call(queue, encode("Pop", lease=lease, lease_ns=int(lease_time * 1e9)), POP, **options))
+
+    def consume(self, queue, lease=ATTACHED, lease_time=0):
+        """A call whose `items` are messages, each to be `popped`, until it is cancelled [10.7]."""
+        return self.start(queue, encode("Pop", lease=lease, lease_ns=int(lease_time * 1e9)), POP, flags=STREAM)
+
+    def ack(self, queue, *taken):
+        """Which of these messages' leases were lost [10.10]; the loss of a single one is an exception."""
+        it = self.call(queue, b"".join(it.lease.to_bytes(16, "little") for it in taken), ACK)
+        check(len(it.payload) == (len(taken) if len(taken) > 1 else 0) and set(it.payload) <= {0, 1}, "an answer to Ack")
+        return [message for message, lost in zip(taken, it.payload) if lost]
+
+    def nack(self, queue, message, how=REQUEUE, delay=0):
+        self.call(queue, encode("Nack", lease=lease_id(message.lease), how=how, delay_ns=int(delay * 1e9)), NACK)
+
+    def extend(self, queue, message, by):
+        self.call(queue, encode("Extend", lease=lease_id(message.lease), by_ns=int(by * 1e9)), EXTEND)
+
+    def peek(self, queue, after=0, count=0):
+        call = self.start(queue, encode("Peek", after=after, count=count), PEEK, flags=STREAM)
+        messages = [popped(frame) for frame in call.items()]
+        call.result()
+        return messages
+
+    def purge(self, queue):
+        return self.call(queue, method=PURGE).seq
+
+    def queue_stat(self, queue):
+        return decode("QueueInfo", self.call(queue, method=STAT).payload)
+
+    def redrive(self, queue, count=0):
+        return decode("Redriven", self.call(queue, encode("Redrive", count=count), REDRIVE).payload)
+
+    # Events: flags and pulses
+
+    def signal(self, name, rights=MAY_SIGNAL | MAY_SUBSCRIBE):
+        return self.open(name, rights, kind=SIGNAL).handle
+
+    def raise_(self, signal, bits):
+        self.call(signal, encode("Raise", bits=bits), RAISE)
+
+    def pulse(self, signal, code, value, priority=0):
+        self.call(signal, encode("Pulse", code=code, value=value), PULSE, priority=priority)
+
+    def await_(self, signal, mask=0, pulses=False, **options):
+        return decode("Raised", self.call(signal, encode("Await", mask=mask, pulses=pulses), AWAIT, **options).payload)
 
     # Serving
 
@@ -321,6 +422,19 @@ class Connection:
         """Serve until something holds, for so many seconds, or until the connection ends."""
         end = timeout and time.monotonic() + timeout
         while not until() and (end is None or time.monotonic() < end): self._turn(end)
+
+    def _send(self, frame):
+        """A one-way message, or a batch of them: each as if it had come alone, credited as one [2.9]."""
+        try: messages = [it for _, it in parts(frame.payload)] if frame.flags & BATCH else [frame.payload]
+        except BadFrame: messages = []  # it is dropped
+        for message in messages:
+            self._request(Record(**{**vars(frame), "payload": message, "flags": frame.flags & ~BATCH}))
+        serving = self.serving.get(frame.handle)
+        if serving:  # [5.3]
+            serving.used += frame.size
+            if serving.used * 4 >= serving.window:
+                self._write(CREDIT, handle=serving.handle, seq=serving.used)
+                serving.used = 0
 
     def _request(self, request):
         serving, request.connection = self.serving.get(request.handle), self
@@ -339,11 +453,6 @@ class Connection:
                 self._stream(request)
             else: self._answer(request, reply)
         except Exception as error: self._refuse(request, error)
-        if request.one_way and serving:  # [5.3]
-            serving.used += request.size
-            if serving.used * 4 >= serving.window:
-                self._write(CREDIT, handle=serving.handle, seq=serving.used)
-                serving.used = 0
 
     def _stream(self, request):
         """Send the items there is credit for [5.8]; the generator runs one ahead, so that its end needs none."""
@@ -395,7 +504,8 @@ class Connection:
         if frame is None: return
         call, request = self.calls.get(frame.call), self.requests.get(frame.call)
         if frame.kind == GOODBYE: self._ended(frame)
-        elif frame.kind in (CALL, SEND): self._request(frame)
+        elif frame.kind == CALL: self._request(frame)
+        elif frame.kind == SEND: self._send(frame)
         elif frame.kind == ITEM and call: call.arrived.append(frame)
         elif frame.kind in (REPLY, OUTCOME) and call:
             del self.calls[call.id]
@@ -449,3 +559,55 @@ class Call:
                 yield self.arrived.popleft()
                 self.grant(1)
             else: self.connection._turn()
+
+
+class Subscription:
+    """What comes of a subscription [9.5], in order: records whose `kind` is MESSAGE, EARLIER or LOST."""
+    def __init__(self, call, credit):
+        self.call, self.waiting = call, collections.deque()
+        self.call.grant(credit)
+        first = self._item()
+        if first is None: self.call.result()  # how it was refused
+        check(first.handle == SUBSCRIBED, "not Subscribed")
+        self.position = first.epoch
+
+    def _item(self):
+        """The next item's frame; None if the subscription has ended."""
+        while not self.call.arrived and self.call.frame is None: self.call.connection._turn()
+        if not self.call.arrived: return None
+        self.call.grant(1)
+        return self.call.arrived.popleft()
+
+    def __iter__(self): return self
+
+    def __next__(self):
+        while not self.waiting:
+            frame = self._item()
+            if frame is None: raise StopIteration
+            if frame.handle == LOST: self.waiting.append(Record(kind=LOST, first=frame.epoch, last=frame.deadline))
+            elif frame.handle in (MESSAGE, EARLIER):
+                payloads = [it for _, it in parts(frame.payload)] if frame.flags & BATCH else [frame.payload]
+                topic = next((it.decode() for kind, it in frame.extensions if kind == TOPIC_NAME), None)
+                self.waiting.extend(Record(
+                    kind=frame.handle, position=frame.epoch + at if frame.epoch else 0, sequence=frame.deadline + at,
+                    topic=topic, method=frame.method, uid=frame.caller & 0xffffffff, pid=frame.caller >> 32, payload=it,
+                    extensions=frame.extensions) for at, it in enumerate(payloads))
+        return self.waiting.popleft()
+
+    def take(self, count):
+        return list(itertools.islice(self, count))
+
+    def end(self):
+        """Cancel it; what had arrived is dropped."""
+        self.call.cancel()
+        try: self.call.result()
+        except Cancelled: return
+        check(False, "a cancelled subscription ends Cancelled")
+
+
+def popped(frame):
+    """A message of a queue as it was delivered [10.7]; `lease` is 0 if it has none."""
+    found = {kind: extension_value(kind, value) for kind, value in frame.extensions}
+    return Record(payload=frame.payload, position=frame.deadline, lease=frame.epoch | frame.caller << 64,
+                  deliveries=frame.method & 0xffffff, priority=frame.method >> 24, group=found.get(GROUP),
+                  producer=found.get(PRODUCER), dead_letter=found.get(DEAD_LETTER))
