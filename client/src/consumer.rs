@@ -43,8 +43,9 @@ pub struct ConsumeBuilder {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Consumer {
-    builder: ConsumeBuilder,
+    // Dropped first: what it gives back goes by the builder's handle.
     flow: Flow,
+    builder: ConsumeBuilder,
     end: Option<CallError>,
     is_told: bool,
 }

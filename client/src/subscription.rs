@@ -40,8 +40,9 @@ enum Source {
 /// A lost connection is made anew, and the subscription with it: that is told by
 /// [`Delivery::Restored`], since nobody knows what was published meanwhile.
 pub struct Subscription {
-    builder: SubscribeBuilder,
+    // Dropped first: cancelled before the builder's handle is closed.
     flow: Flow,
+    builder: SubscribeBuilder,
     unpacking: Option<Unpacking>,
     /// The topic of the message before: mostly that of the next one too.
     topic: Arc<str>,

@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 
 use switchboard::Board;
 use switchboard::control::{Open, Opened, Operation};
-use switchboard_protocol::{Decoder, Header, Kind, Welcome, decode, encode, write_frame};
+use switchboard_protocol::{Decoder, Header, Kind, Tail, Welcome, decode, encode, write_frame};
 use switchboard_transport::Stream;
 
 /// The broker's end of a connection.
@@ -23,9 +23,16 @@ impl Peer {
     }
 
     pub fn receive(&mut self) -> (Header, Vec<u8>) {
+        let (header, _, payload) = self.receive_parts();
+        (header, payload)
+    }
+
+    /// The next frame: header, extension area, payload.
+    pub fn receive_parts(&mut self) -> (Header, Vec<u8>, Vec<u8>) {
         loop {
             if let Some((header, tail)) = self.decoder.next().expect("whole frames") {
-                return (header, tail.to_vec());
+                let tail = Tail::of(&header, tail);
+                return (header, tail.extensions.to_vec(), tail.payload.to_vec());
             }
             let mut bytes = [0; 65_536];
             let count = self.socket.read(&mut bytes).expect("readable");
