@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use switchboard::Outcome;
 use switchboard::session::{Event, Inbox, Session};
 use switchboard_protocol::control::{self, serve_flags};
-use switchboard_protocol::padded;
+use switchboard_protocol::{Parts, flags, padded};
 use switchboard_transport::{Fds, Interest, Stream, clock, connect};
 
 use super::pattern;
@@ -127,7 +127,11 @@ impl Link {
             let event = self.session.handle(now, frame).map_err(Failure::ended)?;
             match event {
                 Some(Event::Message { frame, .. }) => {
-                    self.sink.take(frame.payload());
+                    if frame.header.flags & flags::BATCH == 0 {
+                        self.sink.take(frame.payload());
+                    } else {
+                        Parts::of(frame.payload()).for_each(|part| self.sink.take(part.payload));
+                    }
                     handle = frame.header.handle;
                     consumed += padded(frame.header.len as usize) as u64;
                 }
