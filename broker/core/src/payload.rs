@@ -3,9 +3,9 @@
 /// The bytes of a frame after its header: extensions, handle table and payload, without padding.
 ///
 /// In production a slice of the receive buffer, reference-counted; in the simulator plain bytes. The
-/// broker moves it from an input to an effect. It looks inside only where a frame is addressed to
+/// broker lends it from an input to an effect, and clones what waits. It looks inside only where a frame is addressed to
 /// the broker itself or carries handles or extensions that need its attention.
-pub trait Payload {
+pub trait Payload: Clone {
     /// How many bytes.
     fn len(&self) -> usize;
 

@@ -28,8 +28,9 @@ pub use unix::{
     clock,
     connect::{ConnectError, connect},
     credentials::{Credentials, peer_pidfd},
-    exit_status::{PeerExit, exit_of},
+    exit_status::{PeerExit, exit_of, has_ended},
     fds::{FDS_MAX, Fds},
+    files::{open_regular, preallocate},
     inherited::inherited_sockets,
     limits,
     listener::{AcceptError, BindError, BindOptions, Listener},
@@ -42,4 +43,5 @@ pub use unix::{
     spawn,
     stream::{Readiness, Received, Stream},
     waker::Waker,
+    wall_clock::WallClock,
 };
