@@ -725,3 +725,61 @@ fn an_event_is_raised_pulsed_and_waited_for() {
         assert_eq!(alarm.wait_timeout(1, Duration::from_secs(5)).expect("no error"), None);
     });
 }
+
+#[test]
+fn a_subscription_is_restored_on_a_new_connection_and_says_so() {
+    let first = |mut peer: Peer| {
+        open(&mut peer, 7, ObjectKind::Topic, Verb::Subscribe);
+        let (call, _) = call_of(&mut peer, 0, Operation::Subscribe as u32);
+        peer.say(item(&call, 1, 1, 10, 0), b"");
+        let many = Header { flags: flags::BATCH, ..item(&call, 2, 0, 11, 11) };
+        peer.say(many, &batch(&[b"a", b"b"]));
+    };
+    let second = |mut peer: Peer| {
+        // Opened anew, since the handle was the other connection's.
+        open(&mut peer, 70, ObjectKind::Topic, Verb::Subscribe);
+        let (call, body) = call_of(&mut peer, 0, Operation::Subscribe as u32);
+        assert_eq!(decode::<Subscribe>(&body).map(|asked| (asked.handle, asked.history)), Some((70, 3)));
+        peer.say(item(&call, 1, 1, 15, 0), b"");
+        peer.say(item(&call, 2, 0, 16, 16), b"c");
+        let (cancel, _) = peer.receive_call(&mut 0);
+        assert_eq!(cancel.kind, Kind::Cancel);
+    };
+    common::peer::one_after_the_other(vec![first, second], |board| {
+        let mut subscription = board.topic("acme.x").subscribe().history(3).start().expect("in force");
+        for position in 11..=12 {
+            assert!(matches!(next(&mut subscription), Delivery::Message(_)));
+            assert_eq!(subscription.position(), position);
+        }
+        assert_eq!(next(&mut subscription), Delivery::Restored { position: 15 });
+        let Delivery::Message(message) = next(&mut subscription) else { panic!("a message") };
+        assert_eq!((message.position(), message.payload()), (16, &b"c"[..]));
+    });
+}
+
+#[test]
+fn consuming_goes_on_on_a_new_connection_and_an_older_lease_can_be_acknowledged_there() {
+    let first = |mut peer: Peer| {
+        open(&mut peer, 7, ObjectKind::Queue, Verb::Pop);
+        let (call, _) = call_of(&mut peer, 7, QueueMethod::Pop as u32);
+        let header = Header { call: call.call, seq: 1, ..Header::new(Kind::Item) };
+        peer.say(delivered(header, LEASE, 1), b"first");
+    };
+    let second = |mut peer: Peer| {
+        open(&mut peer, 70, ObjectKind::Queue, Verb::Pop);
+        let (call, _) = call_of(&mut peer, 70, QueueMethod::Pop as u32);
+        let header = Header { call: call.call, seq: 1, ..Header::new(Kind::Item) };
+        peer.say(delivered(header, LeaseId { low: 5, high: 5 }, 2), b"second");
+        let (call, body) = call_of(&mut peer, 70, QueueMethod::Ack as u32);
+        assert_eq!(body, LEASE.to_bytes());
+        peer.say(reply(&call), b"");
+    };
+    common::peer::one_after_the_other(vec![first, second], |board| {
+        let mut consumer = board.queue("acme.jobs").consume().start().expect("begun");
+        let older = consumer.next().expect("a job").expect("no error");
+        let later = consumer.next().expect("a job").expect("no error");
+        assert_eq!((&older[..], &later[..]), (&b"first"[..], &b"second"[..]));
+        older.ack().expect("acknowledged");
+        let _ = later.into_lease();
+    });
+}

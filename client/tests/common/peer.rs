@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixListener, UnixStream};
 
 use switchboard::Board;
 use switchboard::control::{Open, Opened, Operation};
@@ -100,4 +100,23 @@ pub fn against<T: Send>(script: impl FnOnce(Peer) -> T + Send, client: impl FnOn
         client(Board::builder().connect_over(stream).expect("greeted"));
         script.join().expect("the script went well")
     })
+}
+
+/// Scripted brokers, one after the other, at one socket; and a board that connects there.
+pub fn one_after_the_other(scripts: Vec<fn(Peer)>, client: impl FnOnce(Board)) {
+    let directory = tempfile::tempdir().expect("a directory");
+    let socket = directory.path().join("switchboard.sock");
+    let listener = UnixListener::bind(&socket).expect("a listener");
+    std::thread::scope(|scope| {
+        let scripts = scope.spawn(move || {
+            for script in scripts {
+                let (socket, _) = listener.accept().expect("a client");
+                let mut peer = Peer { socket, decoder: Decoder::default() };
+                peer.greet();
+                script(peer);
+            }
+        });
+        client(Board::builder().socket(&socket).connect().expect("greeted"));
+        scripts.join().expect("the scripts went well");
+    });
 }
