@@ -147,7 +147,8 @@ impl ConsumeBuilder {
         let target = &self.queue.popper().target;
         let (mut state, handle) = target.board.handle_of(target.board.lock(), target, deadline)?;
         let params = CallParams { stream: true, ..self.params(0) };
-        let ticket = state.open_call(handle, &params, &self.payload(), crate::driver::Owner::Nobody)?;
+        let ticket =
+            state.open_call(handle, &params, &self.payload(), crate::driver::Owner::Nobody, false)?;
         Ok(Flow::new(&target.board, state, ticket, self.credit))
     }
 
@@ -410,7 +411,7 @@ impl Peek {
         let deadline = Context::inherit_deadline(Context::current(), board.default_deadline());
         let (mut state, handle) = board.handle_of(board.lock(), target, deadline)?;
         let (params, payload) = Self::ask(after, count, deadline);
-        let ticket = state.open_call(handle, &params, &payload, crate::driver::Owner::Nobody)?;
+        let ticket = state.open_call(handle, &params, &payload, crate::driver::Owner::Nobody, false)?;
         Ok(Self { flow: Flow::new(board, state, ticket, PEEK_CREDIT), deadline, is_over: false })
     }
 }

@@ -110,7 +110,8 @@ impl ConsumeBuilder {
             let mut state = board.lock();
             if let Some(handle) = open_now(target, &state) {
                 let params = CallParams { stream: true, ..self.builder.params(0) };
-                let ticket = state.open_call(handle, &params, &self.builder.payload(), Owner::Nobody)?;
+                let ticket =
+                    state.open_call(handle, &params, &self.builder.payload(), Owner::Nobody, false)?;
                 return Ok(Flow::new(board, state, ticket, self.builder.room()));
             }
         }
@@ -255,7 +256,7 @@ impl Peek {
             board.until_open(target, deadline).await?;
             let mut state = board.lock();
             if let Some(handle) = open_now(target, &state) {
-                let ticket = state.open_call(handle, &params, &payload, Owner::Nobody)?;
+                let ticket = state.open_call(handle, &params, &payload, Owner::Nobody, false)?;
                 let items = Items::new(board, state, ticket, deadline, PEEK_CREDIT);
                 return Ok(Self { items, is_over: false });
             }

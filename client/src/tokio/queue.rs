@@ -105,7 +105,7 @@ impl super::Board {
                 let further = several.further(&handles);
                 let extensions = Several::extensions(&further);
                 let params = several.params(deadline, &extensions);
-                let ticket = state.open_call(handles[0], &params, &several.batch, Owner::Nobody)?;
+                let ticket = state.open_call(handles[0], &params, &several.batch, Owner::Nobody, false)?;
                 self.shared.write_and_release(state);
                 ticket
             };

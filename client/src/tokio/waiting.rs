@@ -13,8 +13,8 @@ use switchboard_protocol::control::{Narrow, Opened, Operation};
 use switchboard_transport::clock;
 
 use crate::driver::{
-    Awaits, CallParams, End, GOING_DOWN, Item, Known, Owner, RawReply, Shared, State, Target, TicketId, What,
-    decode_reply, open_body,
+    Awaits, CallParams, End, GOING_DOWN, Item, Known, Owner, Patience, RawReply, Shared, State, Target,
+    TicketId, What, decode_reply, open_body,
 };
 use crate::flow::Flow;
 use crate::session::EXPIRY_GRACE;
@@ -257,9 +257,10 @@ impl Shared {
         params: &CallParams<'_>,
         payload: &[u8],
     ) -> Result<Option<Ticket>, CallError> {
-        let mut state = self.lock();
+        let state = self.lock();
         let Some(handle) = open_now(target, &state) else { return Ok(None) };
-        let ticket = state.open_call(handle, params, payload, Owner::Nobody)?;
+        let (state, ticket) =
+            self.open_call(state, handle, params, payload, Owner::Nobody, Patience::Never)?;
         self.write_and_release(state);
         Ok(Some(Ticket::new(self, ticket, params.deadline)))
     }
