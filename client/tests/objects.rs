@@ -327,8 +327,11 @@ fn a_queue_is_made_as_asked_for_and_deleted() {
     });
 }
 
-/// The extensions of a call that is the next to come.
-fn receive_with_extensions(peer: &mut Peer) -> (Header, Vec<(u16, Vec<u8>)>, Vec<u8>) {
+/// By type, and their values.
+type Said = Vec<(u16, Vec<u8>)>;
+
+/// The next call, with its extensions.
+fn receive_with_extensions(peer: &mut Peer) -> (Header, Said, Vec<u8>) {
     let (header, area, payload) = peer.receive_parts();
     let extensions = Extensions::parse(&area).expect("an area");
     (header, extensions.map(|it| (it.kind, it.value.to_vec())).collect(), payload)
