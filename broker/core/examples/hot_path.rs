@@ -1,14 +1,17 @@
 //! The broker's hot path with nothing around it: calls and sends through the core, from one client
-//! to one server. `hot_path WHAT COUNT` with WHAT `call`, `deadline` (calls with one) or `send`;
-//! `tests/bench/instructions` runs it under callgrind and says what one message costs.
+//! to one server, and messages to topics. `hot_path WHAT COUNT` with WHAT `call`, `deadline` (calls with
+//! one), `send`, `publish` (to one subscriber), `fanout` (to a hundred, COUNT deliveries) or `pattern` (to
+//! a hundred that subscribed by one); `tests/bench/instructions` runs it under callgrind and says what one
+//! message costs.
 
 use std::hint::black_box;
 use switchboard_core::{
     Broker, Effect, Identity, Input, Instance, Limits, Payload, Policy, SendTail, Settings,
 };
 use switchboard_protocol::control::{Open, Opened, Operation, Serve, Served};
+use switchboard_protocol::topic::Subscribe;
 use switchboard_protocol::{
-    HELLO_MAGIC, Header, Hello, Instant, Kind, PeerId, Rights, VERSION, Verb, decode, encode,
+    HELLO_MAGIC, Header, Hello, Instant, Kind, PeerId, Rights, VERSION, Verb, decode, encode, flags,
 };
 
 /// A payload that costs nothing, so that only the broker is counted.
@@ -43,7 +46,10 @@ fn main() {
         "call" => world.calls(count, handle, 0),
         "deadline" => world.calls(count, handle, u64::MAX / 2),
         "send" => world.sends(count, handle),
-        other => panic!("`{other}` is none of call, deadline, send"),
+        "publish" => world.publishes(count, 1, false),
+        "fanout" => world.publishes(count, 100, false),
+        "pattern" => world.publishes(count, 100, true),
+        other => panic!("`{other}` is none of call, deadline, send, publish, fanout, pattern"),
     }
     println!("{what}: {count}");
 }
@@ -71,14 +77,8 @@ impl World {
         let bytes = |bytes: &[u8]| Bytes(bytes.into());
         let (empty, payload) = (bytes(&[]), bytes(&[7; 64]));
         let mut world = Self { broker, effects: Vec::new(), empty, payload, handle: 0, serving: 0 };
-        for peer in [CLIENT, SERVER] {
-            let identity = Identity { uid: 1000, gid: 1000, pid: 7, ..Identity::default() };
-            world.handle(Input::Connect { peer, identity });
-            let hello =
-                Hello { version_min: VERSION, version_max: VERSION, features: 0, program: "hot".into() };
-            let header = Header { method: HELLO_MAGIC, ..Header::new(Kind::Hello) };
-            world.frame(peer, header, bytes(&encode(&hello)));
-        }
+        world.join(CLIENT);
+        world.join(SERVER);
         let serve = Serve {
             name: "hot.path".into(),
             mode: 0,
@@ -96,6 +96,61 @@ impl World {
         world.frame(CLIENT, header, bytes(&encode(&open)));
         world.handle = decode::<Opened>(&world.own_body()).expect("opened").handle;
         world
+    }
+
+    fn join(&mut self, peer: PeerId) {
+        let identity = Identity { uid: 1000, gid: 1000, pid: 7, ..Identity::default() };
+        self.handle(Input::Connect { peer, identity });
+        let hello = Hello { version_min: VERSION, version_max: VERSION, features: 0, program: "hot".into() };
+        let header = Header { method: HELLO_MAGIC, ..Header::new(Kind::Hello) };
+        self.frame(peer, header, Bytes(encode(&hello).into()));
+    }
+
+    fn open_topic(&mut self, peer: PeerId, verb: Verb) -> u64 {
+        let rights = (verb.right() | Rights::NONE).0;
+        let open = Open { name: "hot.topic".into(), kind: 2, rights, on_behalf_of: 0 };
+        let header = Header { method: Operation::Open as u32, ..Header::new(Kind::Call) };
+        self.frame(peer, header, Bytes(encode(&open).into()));
+        decode::<Opened>(&self.own_body()).expect("opened").handle
+    }
+
+    /// `count` deliveries of messages to so many subscribers, each a connection of its own.
+    fn publishes(&mut self, count: u64, subscribers: u32, by_pattern: bool) {
+        let topic = self.open_topic(CLIENT, Verb::Publish);
+        for slot in 2..2 + subscribers {
+            let peer = PeerId { slot, generation: 1 };
+            self.join(peer);
+            let handle = if by_pattern { 0 } else { self.open_topic(peer, Verb::Subscribe) };
+            let pattern = if by_pattern { "hot.*".to_string() } else { String::new() };
+            let ask = Subscribe { handle, pattern, policy: 0, messages: 0, bytes: 0, history: 0 };
+            let header = Header {
+                method: Operation::Subscribe as u32,
+                call: 1,
+                flags: flags::STREAM,
+                ..Header::new(Kind::Call)
+            };
+            self.frame(peer, header, Bytes(encode(&ask).into()));
+            let header = Header { call: 1, seq: u64::MAX / 2, ..Header::new(Kind::Credit) };
+            self.frame(peer, header, self.empty.clone());
+        }
+        let sent = (64 + 64 + if by_pattern { 16 } else { 0 }) as usize;
+        for _ in 0..count / u64::from(subscribers) {
+            let header = Header { handle: topic, ..Header::new(Kind::Send) };
+            self.frame(CLIENT, header, self.payload.clone());
+            let items = self
+                .effects
+                .iter()
+                .filter(|effect| matches!(effect, Effect::Send { header, .. } if header.kind == Kind::Item));
+            assert_eq!(items.count() as u32, subscribers);
+            black_box(&self.effects);
+            let credited = self.effects.len() as u32 > subscribers;
+            for slot in 2..2 + subscribers {
+                self.handle(Input::Wrote { peer: PeerId { slot, generation: 1 }, bytes: sent });
+            }
+            if credited {
+                self.handle(Input::Wrote { peer: CLIENT, bytes: 64 });
+            }
+        }
     }
 
     fn own_body(&self) -> Vec<u8> {
