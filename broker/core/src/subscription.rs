@@ -480,9 +480,9 @@ impl<P: Payload> Broker<P> {
             && self.topics.subscribed_bytes + needs.all <= self.limits.subscribed_bytes_max
     }
 
-    /// Gives a subscription a message, now or later.
+    /// Gives a subscription a message, now or later; `false` if it gets it never.
     #[inline]
-    pub(crate) fn deliver(&mut self, turn: &mut Turn<'_, P>, subscription: u32, post: &mut Post<P>) {
+    pub(crate) fn deliver(&mut self, turn: &mut Turn<'_, P>, subscription: u32, post: &mut Post<P>) -> bool {
         let it = &mut self.topics.subscriptions[subscription];
         let by_pattern = it.topic == NONE;
         let first = if by_pattern { it.position + 1 } else { post.it.sequence };
@@ -508,16 +508,23 @@ impl<P: Payload> Broker<P> {
             Some(_) | None => SendTail::Forward(tail),
         };
         self.push(turn, peer, header, tail);
+        true
     }
 
     /// Puts a message into the queue of a subscription, as its policy has it where that is full.
     #[inline(never)]
-    fn deliver_later(&mut self, turn: &mut Turn<'_, P>, subscription: u32, first: u64, post: &mut Post<P>) {
+    fn deliver_later(
+        &mut self,
+        turn: &mut Turn<'_, P>,
+        subscription: u32,
+        first: u64,
+        post: &mut Post<P>,
+    ) -> bool {
         let it = &self.topics.subscriptions[subscription];
         let (policy, user, call, last) = (it.policy, it.user, it.call, it.position);
         let area = if it.topic == NONE { post.area.clone() } else { None };
         if self.peer(it.peer).stage != Stage::Ready {
-            return;
+            return false;
         }
         if policy == SlowPolicy::Latest
             && let Some(&replaced) = it.latest.get(&post.word)
@@ -541,7 +548,8 @@ impl<P: Payload> Broker<P> {
                             it.queued_messages + messages
                         )
                     };
-                    return self.end_by_broker(turn, call, Outcome::Busy, &message);
+                    self.end_by_broker(turn, call, Outcome::Busy, &message);
+                    return false;
                 }
                 // Room was seen to before the message was published. If something has taken it since, of
                 // what all of a user share, the loss is told like any other.
@@ -585,6 +593,7 @@ impl<P: Payload> Broker<P> {
         if 0 < self.calls[call].credit && !self.topics.subscriptions[subscription].stalled {
             self.advance(turn, subscription, &mut { DRAIN_MAX });
         }
+        room
     }
 
     /// The message that has waited longest: behind a loss, if not the first of all, for losses side by

@@ -624,10 +624,10 @@ impl<P: Payload> Broker<P> {
         }
         // Taken out for the while: whoever leaves meanwhile makes it stale, and nobody joins.
         let audience = core::mem::take(&mut self.topics.table[topic].audience);
+        let mut subscriptions = 0;
         for &subscription in &audience {
-            self.deliver(turn, subscription, &mut post);
+            subscriptions += u32::from(self.deliver(turn, subscription, &mut post));
         }
-        let subscriptions = audience.len() as u32;
         self.topics.table[topic].audience = audience;
         self.counters.published += u64::from(messages);
         let level = if position.is_some() { durability } else { Level::Memory };

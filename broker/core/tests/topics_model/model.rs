@@ -264,8 +264,15 @@ impl Model {
     /// A subscription has ended, and the broker says that it was too slow.
     pub(crate) fn ended_as_slow(&mut self, key: (u64, u64)) -> Checked {
         let mut queue = self.queues.remove(&key).ok_or("no such subscription")?;
+        let Some(Item::Message(_, last)) = queue.waiting.last().cloned() else {
+            return Err(format!("{key:?} was ended as slow, and nothing waits for it"));
+        };
         if queue.policy != SlowPolicy::Disconnect || queue.settle() {
             return Err(format!("{key:?} was ended as slow, and was not: {queue:?}"));
+        }
+        // What it had no room for has gone to one less.
+        for id in last.ids {
+            self.published.entry(id).and_modify(|(_, to)| *to -= 1);
         }
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! A broker with publishers and subscribers around it, from a seed to its end.
 
 use crate::model::{Asked, Checked, Entry, Item, Model};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use switchboard_core::{
     Broker, Departure, Effect, Identity, Input, Instance, Limits, Policy, Settings, TopicSettings,
@@ -104,9 +104,10 @@ impl World {
             .zip([3, 0, 1])
             .map(|(name, history)| TopicSettings { history, ..TopicSettings::of(name.clone()) });
         let limits = Limits {
-            // Small, so that queues, stalls and pauses are the rule.
+            // Small, so that stalls and pauses happen; more than what is held back can be at once, so that
+            // the observer is never behind.
             link_bytes_low: 500,
-            link_bytes_high: 1_000,
+            link_bytes_high: 16_000,
             send_bytes: 4_000,
             ..Limits::default()
         };
@@ -184,7 +185,7 @@ impl World {
         match self.roll(100) {
             0..40 => self.publish(peer),
             40..55 => {
-                let more = 1 + self.roll(6);
+                let more = 1 + self.roll(if self.dice & 3 == 0 { 60 } else { 6 });
                 let count = self.peers[peer].subscriptions.len() as u64;
                 if count == 0 {
                     return Ok(());
@@ -227,7 +228,7 @@ impl World {
             self.next_id += 1;
             ids.push(id);
             let mut message = id.to_le_bytes().to_vec();
-            message.resize(8 + self.roll(120) as usize, 0);
+            message.resize(8 + self.roll(400) as usize, 0);
             if batch == 0 {
                 payload = message;
             } else {
@@ -238,6 +239,9 @@ impl World {
         let flag = if batch == 0 { 0 } else { flags::BATCH };
         let it = &mut self.peers[peer];
         let header = if self.dice & 64 == 0 {
+            if 3 < it.publishing.len() {
+                return Ok(());
+            }
             let call = it.next_call;
             it.next_call += 1;
             it.publishing.insert(call, ids.clone());
@@ -261,7 +265,7 @@ impl World {
             return Ok(());
         }
         let policy = SlowPolicy::ALL[self.roll(4) as usize];
-        let bounds = (1 + self.roll(6), 200 + self.roll(1_500));
+        let bounds = (1 + self.roll(6), 200 + self.roll(4_000));
         let history = self.roll(5);
         if self.roll(2) == 0 {
             let topic = self.roll(TOPICS.len() as u64) as usize;
@@ -339,6 +343,10 @@ impl World {
     fn reopen(&mut self, peer: usize) -> Checked {
         let topic = self.roll(TOPICS.len() as u64) as usize;
         let handle = self.peers[peer].handles[topic];
+        // Of a message that is held back the sender is told on its handle, if that is still there.
+        let it = &mut self.peers[peer];
+        let one_way: BTreeSet<u64> = it.sent.values().flatten().copied().collect();
+        it.asked.retain(|id| !one_way.contains(id));
         self.control(peer, Operation::Close, &OnHandle { handle })?;
         self.peers[peer].handles[topic] = self.open(peer, topic)?;
         Ok(())
