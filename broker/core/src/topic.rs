@@ -18,7 +18,7 @@ use alloc::rc::Rc;
 use alloc::string::ToString;
 use alloc::vec::Vec;
 use switchboard_protocol::queue::Level;
-use switchboard_protocol::topic::{SlowPolicy, TopicInfo};
+use switchboard_protocol::topic::{Delivery, SlowPolicy, TopicInfo};
 use switchboard_protocol::{
     EXTENSION_BYTES_MAX, Extensions, ExtensionsBuilder, HEADER_BYTES, Header, Instant, Kind, Name,
     ObjectKind, Outcome, Parts, PeerId, Tail, Verb, extension_type, flags, padded,
@@ -115,8 +115,11 @@ pub(crate) struct Post<P> {
     /// The topic, by slot and as a word that no later one has.
     pub(crate) topic: u32,
     pub(crate) word: u64,
-    /// Its extensions with the topic's name, once somebody needs them.
-    area: Option<Rc<[u8]>>,
+    /// The item that it is, but for call, number and position.
+    pub(crate) plain: Header,
+    /// The same with its extensions and the topic's name, and these; once somebody needs them.
+    pub(crate) named: Header,
+    pub(crate) area: Option<Rc<[u8]>>,
     /// Whether the tail was copied out of the receive buffer.
     kept: bool,
 }
@@ -222,6 +225,24 @@ impl<P: Payload> Publication<P> {
         };
         padded(HEADER_BYTES + tail) as u64
     }
+
+    /// The item that it is (SPEC 9.5), but for call, number and position; with this extension area for
+    /// its own.
+    pub(crate) fn item(&self, area: Option<&Rc<[u8]>>) -> Header {
+        let ext_len = area.map_or(self.ext_len, |area| area.len() as u16);
+        let payload = self.tail.len() - usize::from(self.ext_len);
+        Header {
+            len: (HEADER_BYTES + usize::from(ext_len) + payload) as u32,
+            ext_len,
+            flags: self.flags,
+            priority: self.priority,
+            method: self.method,
+            handle: Delivery::Message as u64,
+            deadline: self.sequence,
+            caller: self.caller,
+            ..Header::new(Kind::Item)
+        }
+    }
 }
 
 impl<P: Payload> Topic<P> {
@@ -275,9 +296,9 @@ fn area_with(name: &Name, area: &[u8]) -> Rc<[u8]> {
 }
 
 impl<P: Payload> Post<P> {
-    /// A message that is kept, once more.
-    pub(crate) fn again(it: Publication<P>, topic: u32, word: u64) -> Self {
-        Self { it, topic, word, area: None, kept: true }
+    fn new(it: Publication<P>, topic: u32, word: u64) -> Self {
+        let plain = it.item(None);
+        Self { it, topic, word, plain, named: plain, area: None, kept: false }
     }
 
     /// It, to be kept for later: copied out of the receive buffer, once for all who keep it.
@@ -588,7 +609,7 @@ impl<P: Payload> Broker<P> {
             tail,
         };
         let word = self.topics.table.word(topic);
-        let mut post = Post { it, topic, word, area: None, kept: false };
+        let mut post = Post::new(it, topic, word);
         let mut position = None;
         if keeps {
             let kept = post.keep();
@@ -603,30 +624,32 @@ impl<P: Payload> Broker<P> {
         }
         // Taken out for the while: whoever leaves meanwhile makes it stale, and nobody joins.
         let audience = core::mem::take(&mut self.topics.table[topic].audience);
+        let mut subscriptions = 0;
         for &subscription in &audience {
-            self.deliver(turn, subscription, &mut post);
+            subscriptions += u32::from(self.deliver(turn, subscription, &mut post));
         }
-        let subscriptions = audience.len() as u32;
         self.topics.table[topic].audience = audience;
         self.counters.published += u64::from(messages);
         let level = if position.is_some() { durability } else { Level::Memory };
         Ok(Published { sequence: last, subscriptions, position, level })
     }
 
-    /// A publication's extensions with the name of the topic, for those who subscribed by pattern.
-    pub(crate) fn area_of(&mut self, post: &mut Post<P>) -> Rc<[u8]> {
-        if let Some(area) = &post.area {
-            return Rc::clone(area);
+    /// Adds the name of the topic to a publication, for those who subscribed by pattern.
+    #[inline(never)]
+    pub(crate) fn name_post(&mut self, post: &mut Post<P>) {
+        let area = self.area_of(post.topic, &post.it);
+        post.named = post.it.item(Some(&area));
+        post.area = Some(area);
+    }
+
+    /// The extensions of a message with the name of its topic.
+    pub(crate) fn area_of(&mut self, topic: u32, message: &Publication<P>) -> Rc<[u8]> {
+        let name = self.topic_name(topic).clone();
+        if message.ext_len != 0 {
+            return area_with(&name, &message.tail.bytes()[..usize::from(message.ext_len)]);
         }
-        let name = self.topic_name(post.topic).clone();
-        let area = if post.it.ext_len == 0 {
-            let known = &mut self.topics.table[post.topic].area;
-            Rc::clone(known.get_or_insert_with(|| area_with(&name, &[])))
-        } else {
-            area_with(&name, &post.it.tail.bytes()[..usize::from(post.it.ext_len)])
-        };
-        post.area = Some(Rc::clone(&area));
-        area
+        let known = &mut self.topics.table[topic].area;
+        Rc::clone(known.get_or_insert_with(|| area_with(&name, &[])))
     }
 
     /// Looks up who is subscribed to a topic, if that is not known.
@@ -700,11 +723,14 @@ impl<P: Payload> Broker<P> {
     }
 
     /// Whether a subscription that holds publishers back has no room for a message now.
+    #[inline]
     fn is_blocked(&self, topic: u32, header: &Header, messages: u32) -> bool {
+        self.topics.table[topic].blocking != 0 && self.find_blocking(topic, header, messages)
+    }
+
+    #[inline(never)]
+    fn find_blocking(&self, topic: u32, header: &Header, messages: u32) -> bool {
         let it = &self.topics.table[topic];
-        if it.blocking == 0 {
-            return false;
-        }
         let name = (self.topic_name(topic).as_str().len() + 4).next_multiple_of(16);
         let mut needs = Needs::default();
         it.audience[..it.blocking as usize].iter().any(|&subscription| {
