@@ -93,6 +93,16 @@ impl Payload for Slice {
     fn keep(self) -> Self {
         if self.is_wasteful() { self.copied() } else { self }
     }
+
+    fn cut(&self, start: usize, end: usize) -> Self {
+        match &self.buffer {
+            Some(buffer) => {
+                assert!(end <= self.len as usize, "a part is inside");
+                Self::new(buffer, self.start as usize + start, self.start as usize + end)
+            }
+            None => Self::default(),
+        }
+    }
 }
 
 /// All buffers of one reactor.

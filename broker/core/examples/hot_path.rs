@@ -25,6 +25,9 @@ impl Payload for Bytes {
     fn keep(self) -> Self {
         self
     }
+    fn cut(&self, start: usize, end: usize) -> Self {
+        Self(self.0[start..end].into())
+    }
 }
 
 const CLIENT: PeerId = PeerId { slot: 0, generation: 1 };

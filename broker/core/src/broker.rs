@@ -63,7 +63,7 @@ pub struct Broker<P> {
     pub(crate) topics: Topics<P>,
     pub(crate) queues: Queues<P>,
     pub(crate) signals: Signals,
-    pub(crate) storage: Storage,
+    pub(crate) storage: Storage<P>,
     /// Wall time minus `now`, in nanoseconds.
     pub(crate) wall_offset: i128,
     pub(crate) timers: Timers<Timer>,
@@ -112,12 +112,20 @@ pub(crate) enum Work {
     TakeAway { handle: u64 },
     /// Give out what waits for this object (as a word: it may be gone).
     Dispatch { object: u64 },
+    /// Go on with a walk through a queue (as a word: it may have ended).
+    Walk { consumer: u64 },
+    /// Take down what is left of a queue that was deleted.
+    Drain { queue: u32 },
+    /// Take away the handles on this object (as a word: it may be gone), from this slot on.
+    Revoke { object: u64, slot: u32 },
+    /// Copy what is wanted of the log's oldest segment to its end.
+    Compact,
 }
 
 /// Things done of the leftover work after each input.
 const SLICE: u32 = 64;
 /// Timers that may come up in one wake.
-const DUE_MAX: u32 = 1024;
+pub(crate) const DUE_MAX: u32 = 1024;
 
 impl<P> Turn<'_, P> {
     pub(crate) fn log(&mut self, fact: Fact) {
@@ -128,7 +136,7 @@ impl<P> Turn<'_, P> {
 impl<P: Payload> Broker<P> {
     /// A broker with nobody connected.
     pub fn new(settings: Settings, instance: Instance, now: Instant) -> Self {
-        Self {
+        let mut broker = Self {
             incarnation: instance.incarnation,
             instance,
             policy: settings.policy,
@@ -166,7 +174,9 @@ impl<P: Payload> Broker<P> {
             delay_logged: None,
             shutting_down: false,
             counters: Counters::default(),
-        }
+        };
+        broker.make_declared_queues(now);
+        broker
     }
 
     /// Takes one thing that has happened and adds what is to be done about it to `effects`.
@@ -200,6 +210,9 @@ impl<P: Payload> Broker<P> {
         if !self.work.is_empty() {
             self.work_off(turn);
         }
+        if self.queues.stirred {
+            self.settle_queues(turn);
+        }
     }
 
     /// Asks for room for a frame of which only the header has come and that is too large for the
@@ -215,7 +228,7 @@ impl<P: Payload> Broker<P> {
 
     /// When to hand in [`Input::Wake`], if nothing else happens before.
     pub fn next_wake(&self) -> Option<Instant> {
-        if self.work.is_empty() {
+        if self.work.is_empty() && !self.queues.stirred {
             self.timers.next().into_iter().chain(self.queues_wake()).min()
         } else {
             Some(Instant(0))
@@ -347,6 +360,7 @@ impl<P: Payload> Broker<P> {
                 Some(Timer::Lease(lease)) => self.lease_due(turn, lease),
             }
         }
+        self.queues_due(turn);
     }
 
     fn work_off(&mut self, turn: &mut Turn<'_, P>) {
@@ -372,6 +386,10 @@ impl<P: Payload> Broker<P> {
                     }
                     None
                 }
+                Work::Walk { consumer } => self.walk(turn, consumer, &mut budget),
+                Work::Drain { queue } => self.drain_queue(turn, queue, &mut budget),
+                Work::Revoke { object, slot } => self.revoke_all(turn, object, slot, &mut budget),
+                Work::Compact => self.compact(turn, &mut budget),
             };
             // What is left goes to the end, so that one long piece of work does not hold up others.
             self.work.extend(rest);

@@ -186,6 +186,18 @@ pub enum Fact {
         /// The connection.
         peer: PeerId,
     },
+    /// The log of durable things is not to be used any more; what it should hold is refused from here on.
+    LogFailed {
+        /// What happened.
+        message: String,
+    },
+    /// A queue that is configured is not as it should be.
+    QueueRefused {
+        /// The queue.
+        name: String,
+        /// Why.
+        message: String,
+    },
     /// New configuration is in force.
     Reloaded,
     /// New configuration is wrong; the old one stays.

@@ -26,6 +26,8 @@ impl<P: Payload> Broker<P> {
         self.check_peers();
         self.check_users();
         self.check_timers();
+        self.check_queues();
+        self.check_storage();
     }
 
     fn check_names(&self) {
@@ -38,7 +40,11 @@ impl<P: Payload> Broker<P> {
             named += usize::from(it.name.is_some());
             owned += u32::from(it.name.is_some() && !it.owners.is_empty());
             assert!(
-                !it.owners.is_empty() || !it.standby.is_empty() || it.handles != 0 || !it.waits.is_empty(),
+                !it.owners.is_empty()
+                    || !it.standby.is_empty()
+                    || it.handles != 0
+                    || !it.waits.is_empty()
+                    || self.is_wanted(object),
                 "an object that nobody serves, holds or waits for is forgotten"
             );
             assert_eq!(it.owners.is_empty(), it.epoch == Epoch(0), "who owns has an epoch");
@@ -144,12 +150,10 @@ impl<P: Payload> Broker<P> {
                 Target::Watch(watch) => assert_eq!(self.watches[watch].call, call),
                 Target::Monitor(monitor) => assert_eq!(self.monitors[monitor].call, call),
                 Target::Reload => assert!(self.reloads.contains(&self.calls.word(call))),
-                Target::Subscription(_)
-                | Target::Publish(_)
-                | Target::Consumer(_)
-                | Target::Push(_)
-                | Target::Stored(_)
-                | Target::Await(_) => {}
+                Target::Consumer(consumer) => assert_eq!(self.queues.consumers[consumer].call, call),
+                Target::Push(blocked) => assert_eq!(self.queues.blocked[blocked].call, call),
+                Target::Stored(position) => assert!(position <= self.storage.position()),
+                Target::Subscription(_) | Target::Publish(_) | Target::Await(_) => {}
             }
             assert!(it.open || matches!(it.target, Target::Server(_)), "only a server keeps an ended call");
         }
@@ -169,6 +173,9 @@ impl<P: Payload> Broker<P> {
             if let Message::Call(call) = it.what {
                 assert_eq!(self.calls[call].target, Target::Waiting(message));
             }
+        }
+        for (_, it) in self.queues.blocked.iter() {
+            bytes += padded(it.header.len as usize) as u64;
         }
         let in_line: u32 = self.objects.iter().map(|(_, object)| object.waiting_len).sum();
         assert_eq!(in_line, self.waiting.len());
@@ -214,6 +221,8 @@ impl<P: Payload> Broker<P> {
             let charge = peer.unread.saturating_sub(u64::from(self.limits.link_bytes_low));
             assert_eq!(charge, peer.charged);
             let waiting = self.waiting.iter().filter(|(_, message)| message.from == peer.id).count() as u32;
+            let blocked = self.queues.blocked.iter().filter(|(_, blocked)| blocked.from == peer.id);
+            let waiting = waiting + blocked.count() as u32;
             assert_eq!(waiting, peer.waiting);
             let watches = calls.iter().filter(|&&call| {
                 matches!(self.calls[call].target, Target::Wait(_) | Target::Watch(_) | Target::Monitor(_))
@@ -255,12 +264,23 @@ impl<P: Payload> Broker<P> {
             sum.waiting += 1;
             sum.buffered_bytes += padded(message.header.len as usize) as u64;
         }
+        for (_, blocked) in self.queues.blocked.iter() {
+            let sum = sums.entry(blocked.user).or_default();
+            sum.waiting += 1;
+            sum.buffered_bytes += padded(blocked.header.len as usize) as u64;
+        }
+        for (_, message) in self.queues.messages.iter() {
+            let sum = sums.entry(message.user).or_default();
+            sum.queued += 1;
+            sum.queued_bytes += message.tail.len() as u64;
+        }
         for (user, it) in self.users.iter() {
             let sum = sums.remove(&user).unwrap_or_default();
             let all = |user: &User| {
                 let User { connections, handles, names, calls, waiting, watches, .. } = *user;
                 let bytes = [user.buffered_bytes, user.receiving_bytes, user.unread_bytes];
-                ([connections, handles, names, calls, waiting, watches], bytes)
+                let queued = [u64::from(user.queued), user.queued_bytes];
+                ([connections, handles, names, calls, waiting, watches], bytes, queued)
             };
             assert_eq!(all(it), all(&sum), "user {}: connections, handles, names, calls, …", it.uid);
         }
@@ -282,6 +302,12 @@ impl<P: Payload> Broker<P> {
                 timed += 1;
                 assert!(matches!(peer.stage, Stage::Delayed | Stage::Greeting));
                 assert!(matches!(*timer, Timer::Peer(of) if of == peer.id));
+            }
+        }
+        for (lease, it) in self.queues.leases.iter() {
+            if let Some(timer) = self.timers.get(it.timer) {
+                timed += 1;
+                assert!(matches!(*timer, Timer::Lease(of) if of == lease));
             }
         }
         assert_eq!(timed, self.timers.len(), "a timer is somebody's");
@@ -306,11 +332,13 @@ impl<P: Payload> Broker<P> {
             && self.starved.is_empty()
             && self.calls_open == 0
             && self.names_owned == 0
+            && self.queues.is_empty()
+            && self.storage.is_idle()
     }
 }
 
 /// The members of a list, which must be as many as it says, linked both ways.
-fn members<T>(list: List, slab: &Slab<T>, links: impl Fn(&T) -> Links) -> Vec<u32> {
+pub(crate) fn members<T>(list: List, slab: &Slab<T>, links: impl Fn(&T) -> Links) -> Vec<u32> {
     let mut found = Vec::new();
     let (mut next, mut before) = (list.first(), None);
     while let Some(slot) = next {

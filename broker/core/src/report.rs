@@ -5,6 +5,7 @@ use crate::call::Call;
 use crate::handle::Grip;
 use crate::object::{Object, Server};
 use crate::peer::{Peer, Stage};
+use crate::queue::Queues;
 use crate::waiting::Waiting;
 use crate::{Limits, Payload};
 use alloc::string::{String, ToString};
@@ -86,6 +87,9 @@ impl<P: Payload> Broker<P> {
             watches_max,
             link_bytes_low,
             unread_bytes_max,
+            queued_max,
+            queued_bytes_max,
+            log_bytes_max,
             ..
         } = self.limits;
         let of = |name: &str, value: u64, used: u64, each: u64| LimitInfo {
@@ -106,7 +110,7 @@ impl<P: Payload> Broker<P> {
                 "names_max",
                 names_max.into(),
                 self.objects.len().into(),
-                size(size_of::<Object>() + size_of::<Server>()) + NAME_BYTES
+                size(size_of::<Object>() + size_of::<Server>()) + Queues::<P>::QUEUE_BYTES + NAME_BYTES
             ),
             of("handles_max", handles_max.into(), self.handles.len().into(), size(size_of::<Grip>()) + 8),
             of(
@@ -124,6 +128,9 @@ impl<P: Payload> Broker<P> {
             of("buffered_bytes_max", buffered_bytes_max, self.buffered_bytes, 1),
             of("watches_max", watches_max.into(), self.watching.into(), WATCH_BYTES),
             of("unread_bytes_max", unread_bytes_max + unread_bytes_max / 8, self.unread_bytes, 1),
+            of("queued_max", queued_max.into(), self.queues.messages(), Queues::<P>::MESSAGE_BYTES),
+            of("queued_bytes_max", queued_bytes_max, self.queues.bytes(), 1),
+            of("log_bytes_max", log_bytes_max, self.storage.bytes, 0),
         ]
     }
 

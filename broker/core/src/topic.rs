@@ -39,6 +39,20 @@ impl<P: Payload> Broker<P> {
     /// An object has become a topic.
     pub(crate) fn new_topic(&mut self, _object: u32) {}
 
+    /// The log has a retained message of a topic. Before anybody connects.
+    #[expect(clippy::too_many_arguments, reason = "all that a retained message is")]
+    pub(crate) fn restore_retained(
+        &mut self,
+        _turn: &mut Turn<'_, P>,
+        _name: &switchboard_protocol::Name,
+        _sequence: u64,
+        _method: u32,
+        _ext_len: u16,
+        _tail: P,
+        _segment: u32,
+    ) {
+    }
+
     pub(crate) fn topic_is_wanted(&self, _object: u32) -> bool {
         false
     }

@@ -18,6 +18,9 @@ pub(crate) struct User {
     pub(crate) receiving_bytes: u64,
     pub(crate) watches: u32,
     pub(crate) unread_bytes: u64,
+    /// Messages in queues, and their bytes.
+    pub(crate) queued: u32,
+    pub(crate) queued_bytes: u64,
     /// When the next connection would be due if they came evenly (the "theoretical arrival time" of
     /// the generic cell rate algorithm).
     next_connection: Instant,
@@ -47,6 +50,7 @@ impl User {
             && self.buffered_bytes == 0
             && self.watches == 0
             && self.unread_bytes == 0
+            && self.queued == 0
             && self.next_connection <= now
     }
 }
