@@ -32,6 +32,9 @@ impl Payload for Bytes {
     fn own(bytes: Vec<u8>) -> Self {
         Self(bytes.into())
     }
+    fn cut(&self, start: usize, end: usize) -> Self {
+        Self(self.0[start..end].into())
+    }
 }
 
 const CLIENT: PeerId = PeerId { slot: 0, generation: 1 };

@@ -334,6 +334,13 @@ impl<P: Payload> Broker<P> {
             self.declare_topic(turn, &name);
         }
         self.release_later();
+        self.forget_unwanted_retained(turn);
+    }
+
+    /// Whether the latest message of a topic is kept in the log.
+    pub(crate) fn is_retained_durably(&self, name: &Name) -> bool {
+        let declared = self.topics.declared.get(name);
+        declared.is_some_and(|it| it.retain && it.durability != Level::Memory)
     }
 
     /// Makes the topic of a name be as it is configured, or as any other if it is not (any more).
@@ -521,7 +528,7 @@ impl<P: Payload> Broker<P> {
                     None => self.answer_publish(turn, from.slot, reply),
                     Some(position) => {
                         let call = self.enter_call(turn, from.slot, object, &header);
-                        self.answer_when_stored(turn, call, position, done.level, reply);
+                        self.answer_when_stored(turn, call, position, done.level, reply, Vec::new());
                     }
                 }
             }
@@ -918,8 +925,12 @@ impl<P: Payload> Broker<P> {
             (Origin::Call(call), Ok(done)) => {
                 self.calls[call].target = Target::Nowhere;
                 let reply = Header { handle: header.handle, call: header.call, ..done.reply() };
-                let position = done.position.unwrap_or(0);
-                self.answer_when_stored(turn, call, position, done.level, reply);
+                match done.position {
+                    None => self.answer_call(turn, call, reply, Vec::new()),
+                    Some(position) => {
+                        self.answer_when_stored(turn, call, position, done.level, reply, Vec::new());
+                    }
+                }
             }
             (Origin::Call(call), Err((outcome, why))) => {
                 self.calls[call].target = Target::Nowhere;
@@ -938,22 +949,6 @@ impl<P: Payload> Broker<P> {
     fn answer_publish(&mut self, turn: &mut Turn<'_, P>, to: u32, reply: Header) {
         self.counters.outcomes[Outcome::Reply as usize] += 1;
         self.push(turn, to, reply, SendTail::Empty);
-    }
-
-    /// Answers a call once the log is safe as far as `position` at this level. Without a log, at once;
-    /// [`crate::storage`] knows of one.
-    fn answer_when_stored(
-        &mut self,
-        turn: &mut Turn<'_, P>,
-        call: u32,
-        _position: u64,
-        _level: Level,
-        reply: Header,
-    ) {
-        let to = self.calls[call].caller.slot;
-        self.calls[call].target = Target::Nowhere;
-        self.answer_publish(turn, to, reply);
-        self.erase_call(turn, call);
     }
 
     /// Appends the latest message of a publication to the log: of a batch, the last one by itself.
@@ -979,22 +974,8 @@ impl<P: Payload> Broker<P> {
         self.append_retained(turn, object, sequence, &header, &P::own(alone))
     }
 
-    /// Appends the retained message of a durable topic to the log: its position there. Without a log
-    /// there is none; [`crate::storage`] takes the place of this.
-    fn append_retained(
-        &mut self,
-        _turn: &mut Turn<'_, P>,
-        _object: u32,
-        _sequence: u64,
-        _header: &Header,
-        _tail: &P,
-    ) -> Option<u64> {
-        None
-    }
-
     /// The retained message of a durable topic is found in the log, in this segment of it. A later one
     /// takes its place.
-    #[expect(dead_code, reason = "called by storage once there is a log to recover from")]
     #[expect(clippy::too_many_arguments, reason = "a retained message is all of this")]
     pub(crate) fn restore_retained(
         &mut self,

@@ -452,6 +452,7 @@ impl World {
                 | Effect::Pause { .. }
                 | Effect::Forget { .. }
                 | Effect::Append { .. }
+                | Effect::Sync
                 | Effect::Roll { .. }
                 | Effect::DropSegment { .. }
                 | Effect::Reload
