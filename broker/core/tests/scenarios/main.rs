@@ -7,6 +7,7 @@ mod handles;
 mod inspection;
 mod names;
 mod policy;
+mod queues;
 mod quotas;
 mod script;
 mod sends;

@@ -15,6 +15,9 @@
 //! if that is due; before a command it only lets time pass. Failures may be checked for words:
 //! `ann c1 Busy ~limits.user.handles`. `...` stands for anything further.
 
+mod queue_verbs;
+
+use queue_verbs::{Disk, QueueExpect};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -101,6 +104,10 @@ struct Stage {
     requests_seen: usize,
     grips_seen: usize,
     epochs: BTreeMap<String, u64>,
+    /// Leases by name, and the log.
+    leases: Vec<(String, switchboard_protocol::queue::LeaseId)>,
+    disk: Disk,
+    restarts: u64,
     show_log: bool,
     unchecked: bool,
     seen: Vec<Seen>,
@@ -134,6 +141,7 @@ enum Expect {
     Waits,
     Explained,
     Reloaded,
+    Queue(QueueExpect),
 }
 
 impl Default for Stage {
@@ -156,6 +164,9 @@ impl Default for Stage {
             requests_seen: 0,
             grips_seen: 0,
             epochs: BTreeMap::new(),
+            leases: Vec::new(),
+            disk: Disk::default(),
+            restarts: 0,
             show_log: false,
             unchecked: false,
             seen: Vec::new(),
@@ -234,6 +245,11 @@ impl Stage {
                 let settings = Settings { files: vec!["test.toml".into()], ..self.settings.clone() };
                 self.input(Input::Reloaded { result: Ok(settings) });
             }
+            "queue" => self.declare_queue(rest),
+            "clock" => self.clock(rest),
+            "log" => self.log(rest),
+            "persisted" => self.persist(rest),
+            "crash" => self.crash(rest),
             "misconfigured" => self.input(Input::Reloaded { result: Err("test.toml:1:1".into()) }),
             peer => self.act(peer, rest),
         }
@@ -293,13 +309,18 @@ impl Stage {
                 "user.waiting" => user.waiting = number() as u32,
                 "user.buffered_bytes" => user.buffered_bytes = number(),
                 "user.watches" => user.watches = number() as u32,
+                "queued_max" => limits.queued_max = number() as u32,
+                "queued_bytes_max" => limits.queued_bytes_max = number(),
+                "user.queued_bytes" => user.queued_bytes = number(),
+                "log_bytes_max" => limits.log_bytes_max = number(),
+                "segment_bytes" => limits.segment_bytes = number(),
                 _ => panic!("no limit {key}"),
             }
         }
     }
 
     fn broker(&mut self) -> &mut Broker<Vec<u8>> {
-        let Self { broker, settings, now, .. } = self;
+        let Self { broker, settings, now, restarts, .. } = self;
         broker.get_or_insert_with(|| {
             if settings.policy.own_user.is_none() && settings.policy.rules.is_empty() {
                 settings.policy.own_user = Some(1000);
@@ -309,7 +330,7 @@ impl Stage {
                 version: "1.2.3".into(),
                 pid: 1,
                 system: false,
-                secret: [1, 2],
+                secret: [1 + *restarts, 2],
             };
             Broker::new(settings.clone(), instance, *now)
         })
@@ -356,6 +377,7 @@ impl Stage {
             {
                 actor.unread += padded(header.len as usize);
             }
+            self.note_log(&effect);
             if let Some(seen) = self.render(effect) {
                 self.seen.push(seen);
             }
@@ -761,7 +783,7 @@ impl Stage {
                 }
                 self.settle(effects);
             }
-            other => panic!("no verb `{other}`: {rest}"),
+            other => assert!(self.queue_act(peer, other, &words), "no verb `{other}`: {rest}"),
         }
     }
 
@@ -880,6 +902,8 @@ impl Stage {
             }
             Fact::Owned { name, .. } => (format!("log: owned {name}"), String::new()),
             Fact::Orphaned { name } => (format!("log: orphaned {name}"), String::new()),
+            Fact::LogFailed { message } => ("log: log failed".into(), message),
+            Fact::QueueRefused { name, message } => (format!("log: queue {name} refused"), message),
             Fact::ReloadFailed { message } => ("log: reload failed".into(), message),
             Fact::Reloaded => ("log: reloaded".into(), String::new()),
             Fact::Connected { peer, uid, .. } => {
@@ -1058,6 +1082,7 @@ impl Stage {
                         format!("{to} {call} reloaded {}", it.files.join(","))
                     }
                     Expect::Changes | Expect::Monitor => format!("{to} {call} Reply"),
+                    Expect::Queue(expect) => self.render_queue(to, &call, header, tail, &expect),
                 }
             }
             Kind::Outcome => {
@@ -1107,6 +1132,7 @@ impl Stage {
                             String::from_utf8_lossy(&it.payload)
                         )
                     }
+                    Expect::Queue(expect) => self.render_queue(to, &call, header, tail, &expect),
                     _ => format!("{to} {call} item {}{}", header.seq, quoted()),
                 }
             }
@@ -1172,6 +1198,11 @@ fn status_of(status: &control::Status, what: &str) -> String {
         "waiting" => status.waiting.to_string(),
         "waiting_bytes" => status.waiting_bytes.to_string(),
         "watches" => status.watches.to_string(),
+        "queued" => status.queued.to_string(),
+        "queued_bytes" => status.queued_bytes.to_string(),
+        "failure" => status.storage.failure.clone(),
+        "log_bytes" => status.storage.bytes.to_string(),
+        "segments" => format!("{}..{}", status.storage.segment_first, status.storage.segment_last),
         "version" => status.version.clone(),
         "sum" => {
             let sum: u64 = status.limits.iter().map(|limit| limit.bytes).sum();
