@@ -1,14 +1,17 @@
 //! The broker's hot path with nothing around it: calls and sends through the core, from one client
-//! to one server. `hot_path WHAT COUNT` with WHAT `call`, `deadline` (calls with one) or `send`;
-//! `tests/bench/instructions` runs it under callgrind and says what one message costs.
+//! to one server. `hot_path WHAT COUNT` with WHAT `call`, `deadline` (calls with one), `send` or `queue`
+//! (push, its reply, the delivery and its acknowledgement); `queue-deep` is the same behind a million
+//! messages. `tests/bench/instructions` runs it under callgrind and says what one message costs.
 
 use std::hint::black_box;
 use switchboard_core::{
     Broker, Effect, Identity, Input, Instance, Limits, Payload, Policy, SendTail, Settings,
 };
 use switchboard_protocol::control::{Open, Opened, Operation, Serve, Served};
+use switchboard_protocol::queue::{CreateQueue, LeaseId, Pop};
 use switchboard_protocol::{
-    HELLO_MAGIC, Header, Hello, Instant, Kind, PeerId, Rights, VERSION, Verb, decode, encode,
+    HELLO_MAGIC, Header, Hello, Instant, Kind, ObjectKind, PeerId, Rights, VERSION, Verb, decode, encode,
+    flags,
 };
 
 /// A payload that costs nothing, so that only the broker is counted.
@@ -43,7 +46,9 @@ fn main() {
         "call" => world.calls(count, handle, 0),
         "deadline" => world.calls(count, handle, u64::MAX / 2),
         "send" => world.sends(count, handle),
-        other => panic!("`{other}` is none of call, deadline, send"),
+        "queue" => world.queue(count, 0),
+        "queue-deep" => world.queue(count, 1_000_000),
+        other => panic!("`{other}` is none of call, deadline, send, queue, queue-deep"),
     }
     println!("{what}: {count}");
 }
@@ -131,6 +136,69 @@ impl World {
             let header = Header { call: request.call, ..Header::new(Kind::Reply) };
             self.frame(SERVER, header, self.payload.clone());
             black_box(self.sent());
+        }
+    }
+
+    /// The headers of the frames that the last input sent; their bytes leave at once.
+    fn all_sent(&mut self) -> [Option<Header>; 2] {
+        let mut sent = [None; 2];
+        for (effect, sent) in std::mem::take(&mut self.effects).into_iter().zip(&mut sent) {
+            let Effect::Send { to, header, .. } = effect else { panic!("{effect:?}") };
+            *sent = Some((to, header));
+        }
+        sent.map(|sent| {
+            let (peer, header) = sent?;
+            self.handle(Input::Wrote { peer, bytes: (header.len as usize).next_multiple_of(16) });
+            Some(header)
+        })
+    }
+
+    fn queue(&mut self, count: u64, deep: u64) {
+        let body = |bytes: Vec<u8>| Bytes(bytes.into());
+        let create = CreateQueue {
+            name: "hot.queue".into(),
+            messages_max: deep + 10,
+            bytes_max: 1 << 40,
+            ..CreateQueue::default()
+        };
+        let header = Header { method: Operation::CreateQueue as u32, ..Header::new(Kind::Call) };
+        self.frame(CLIENT, header, body(encode(&create)));
+        let open = |rights: Verb| Open {
+            name: "hot.queue".into(),
+            kind: ObjectKind::Queue as u8,
+            rights: rights.right().0,
+            on_behalf_of: 0,
+        };
+        let header = Header { method: Operation::Open as u32, ..Header::new(Kind::Call) };
+        self.frame(CLIENT, header, body(encode(&open(Verb::Push))));
+        let push = decode::<Opened>(&self.own_body()).expect("opened").handle;
+        self.frame(SERVER, header, body(encode(&open(Verb::Pop))));
+        let pop = decode::<Opened>(&self.own_body()).expect("opened").handle;
+        for _ in 0..deep {
+            let header = Header { handle: push, method: 1, ..Header::new(Kind::Call) };
+            self.frame(CLIENT, header, Bytes([7; 64].as_slice().into()));
+            black_box(self.all_sent());
+        }
+        let header = Header { handle: pop, method: 2, call: 1 << 32, flags: flags::STREAM, ..Header::new(Kind::Call) };
+        self.frame(SERVER, header, body(encode(&Pop::default())));
+        let header = Header { call: 1 << 32, seq: count, ..Header::new(Kind::Credit) };
+        if deep == 0 {
+            self.frame(SERVER, header, self.empty.clone());
+        }
+        for _ in 0..count {
+            let header = Header { handle: push, method: 1, ..Header::new(Kind::Call) };
+            self.frame(CLIENT, header, self.payload.clone());
+            let mut sent = self.all_sent();
+            if deep != 0 {
+                let header = Header { call: 1 << 32, seq: 1, ..Header::new(Kind::Credit) };
+                self.frame(SERVER, header, self.empty.clone());
+                sent = [None, self.all_sent()[0]];
+            }
+            let item = sent[1].expect("a delivery");
+            let lease = LeaseId { low: item.epoch, high: item.caller };
+            let header = Header { handle: pop, method: 3, call: 2, ..Header::new(Kind::Call) };
+            self.frame(SERVER, header, body(lease.to_bytes().to_vec()));
+            black_box(self.all_sent());
         }
     }
 

@@ -3,6 +3,7 @@
 
 mod calls;
 mod connections;
+mod durable_queues;
 mod handles;
 mod inspection;
 mod names;

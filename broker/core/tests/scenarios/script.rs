@@ -239,6 +239,7 @@ impl Stage {
                 self.settings.policy = Policy { own_user: None, rules: Vec::new(), priority_max: 4 };
             }
             "show" => self.show_log = true,
+            "hide" => self.show_log = false,
             "wake" => self.input(Input::Wake),
             "shutdown" => self.input(Input::Shutdown),
             "reloaded" => {
