@@ -93,6 +93,9 @@ pub(crate) enum Due {
     Mark(u32),
 }
 
+/// Bytes that any message takes in the log beside its own.
+const MESSAGE_COST: usize = 112;
+
 /// A delivery counter has so many bits.
 pub(crate) const DELIVERIES_MAX: u32 = (1 << 24) - 1;
 
@@ -364,9 +367,15 @@ impl<P: Payload> Broker<P> {
         self.erase_message(now, message)
     }
 
-    /// Bytes that a message takes in the log, near enough.
+    /// Bytes that a message takes in the log: never less than a copy of it, or copying would look as if
+    /// it left waste behind. It changes only while the message is in no segment.
     pub(crate) fn message_cost(&self, message: u32) -> u64 {
-        72 + self.queues.messages[message].tail.len() as u64
+        let it = &self.queues.messages[message];
+        let extra = self.queues.extras.get(it.extra).map_or(0, |extra| {
+            let letter = |dead: &DeadLetter| dead.queue.len() + dead.reason.len() + 64;
+            extra.key.as_ref().map_or(0, |key| key.len()) + extra.dead.as_deref().map_or(0, letter)
+        });
+        (MESSAGE_COST + it.tail.len() + extra) as u64
     }
 
     /// A message of a durable queue is in the segment that is written now.

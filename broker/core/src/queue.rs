@@ -111,8 +111,8 @@ pub(crate) struct QueueCounts {
     pub(crate) duplicates: u64,
 }
 
-/// Bytes that a queue itself takes in the log, near enough.
-pub(crate) const QUEUE_COST: u64 = 128;
+/// Bytes that a queue itself takes in the log at most.
+pub(crate) const QUEUE_COST: u64 = 640;
 
 impl<P> Queues<P> {
     pub(crate) fn new(declared: Vec<QueueSettings>) -> Self {
