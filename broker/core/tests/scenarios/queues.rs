@@ -611,7 +611,7 @@ fn configured_queues_are_there_and_follow_a_reload() {
         queue acme.r
         ann opens acme.x as s                  -> ann opened s call epoch=0
         queue acme.x
-        reloaded                               -> log: queue acme.x refused ~is a service; log: reloaded
+        reloaded                               -> log: queue acme.x refused ~stands for a service; log: reloaded
         ann pushes q c1 "2"                    -> ann c1 pushed 2
         ann opens acme.r kind=3 rights=push as r  -> ann opened r push epoch=0
         queue acme.r level=disk
