@@ -15,6 +15,7 @@ mod control;
 mod declared;
 mod effect;
 mod handle;
+mod held;
 mod identity;
 mod input;
 mod invariants;
