@@ -8,6 +8,7 @@ use crate::broker::{Broker, Timer, Turn, Work};
 use crate::call::Target;
 use crate::control::Refusal;
 use crate::list::Links;
+use crate::peer::Stage;
 use crate::slab::NONE;
 use crate::subscription::{Chore, Needs};
 use crate::timers::TimerId;
@@ -105,6 +106,23 @@ impl<P: Payload> Broker<P> {
         list.push(&mut self.topics.held, held, |held| &mut held.by_topic);
         self.topics.table[topic].held = list;
         Ok(())
+    }
+
+    /// Whether the first message in the line of a topic has to wait, as far as nothing that is under way
+    /// could change that: a round over the lines, an audience to be looked up, a subscriber that leaves
+    /// or has yet to read. For [`Self::check_invariants`].
+    pub(crate) fn waits_for_good_reason(&self, topic: u32) -> bool {
+        let it = &self.topics.table[topic];
+        let Some(first) = it.held.first().filter(|_| !self.topics.releasing) else { return true };
+        let under_way = |&subscription: &u32| {
+            let peer = self.peer(self.topics.subscriptions[subscription].peer);
+            peer.stage != Stage::Ready || peer.unread != 0
+        };
+        if !self.topics.knows_audience(topic) || it.audience.iter().any(under_way) {
+            return true;
+        }
+        let Held { header, tail, .. } = &self.topics.held[first];
+        self.check_publication(topic, header, tail).is_ok_and(|count| self.is_blocked(topic, header, count))
     }
 
     /// Takes a held message out of its line and gives back what it was charged.

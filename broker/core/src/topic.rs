@@ -195,6 +195,10 @@ impl<P: Payload> Topics<P> {
         self.generation += 1;
     }
 
+    pub(crate) fn knows_audience(&self, topic: u32) -> bool {
+        self.table[topic].generation == self.generation
+    }
+
     /// The subscriptions by handle of one topic are others than before.
     pub(crate) fn change_audience(&mut self, topic: u32) {
         self.table[topic].generation = 0;
@@ -639,7 +643,7 @@ impl<P: Payload> Broker<P> {
 
     /// Looks up who is subscribed to a topic, if that is not known.
     pub(crate) fn refresh_audience(&mut self, topic: u32) {
-        if self.topics.table[topic].generation != self.topics.generation {
+        if !self.topics.knows_audience(topic) {
             self.look_up_audience(topic);
         }
     }
