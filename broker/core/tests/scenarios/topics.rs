@@ -446,6 +446,29 @@ fn a_quota_that_is_used_up_holds_back_until_whatever_used_it_up_is_gone() {
 }
 
 #[test]
+fn what_is_held_back_goes_at_once_also_where_nobody_reads() {
+    check(
+        r#"
+        limit user.subscribed_bytes=100
+        ann opens acme.t kind=2 rights=publish as t   -> ann opened t publish epoch=0
+        ann opens acme.u kind=2 rights=publish as u   -> ann opened u publish epoch=0
+        eve subscribes acme.u other
+        ann sends u "fills the quota"
+        joe opens acme.t kind=2 rights=subscribe as j -> joe opened j subscribe epoch=0
+        joe subscribes j s policy=block
+        joe credits s 1                               -> joe s subscribed 0
+        ann publishes t c1 "1"
+        eve stops reading
+        eve credits other 2                           -> eve other subscribed 0; eve other 1 from ann of=acme.u "fills the quota"; ann c1 published 1 to=1
+        joe credits s 1                               -> joe s 1 from ann "1"
+        ann sends u "fills it again"
+        ann publishes t c2 "2"
+        joe leaves                                    -> forget joe; ann c2 published 2 to=0
+        "#,
+    );
+}
+
+#[test]
 fn a_batch_counts_as_its_messages() {
     check(
         r#"
