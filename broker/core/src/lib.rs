@@ -20,6 +20,7 @@ mod dedupe;
 mod effect;
 mod group;
 mod handle;
+mod held;
 mod identity;
 mod input;
 mod invariants;

@@ -792,6 +792,8 @@ impl<P: Payload> Broker<P> {
         if !self.peer(slot).subscriptions_stalled.is_empty() {
             self.drain(turn, slot, &mut { DRAIN_MAX });
         }
+        // One that has nothing waiting may take directly what its user's quota does not let it queue.
+        self.release_later();
     }
 
     /// Gives the stalled subscriptions of a peer what waits, in turns, until one has no room again.

@@ -418,6 +418,57 @@ fn two_that_hold_back_are_both_waited_for() {
 }
 
 #[test]
+fn a_quota_that_is_used_up_holds_back_until_whatever_used_it_up_is_gone() {
+    check(
+        r#"
+        limit user.subscribed_bytes=100
+        ann opens acme.t kind=2 rights=subscribe+publish as t -> ann opened t publish+subscribe epoch=0
+        ann opens acme.u kind=2 rights=subscribe+publish as u -> ann opened u publish+subscribe epoch=0
+        ann subscribes u other
+        ann sends u "fills the quota"
+        ann subscribes t s policy=block
+        ann publishes t c1 "1"
+        ann credits other 2                           -> ann other subscribed 0; ann other 1 from ann "fills the quota"; ann c1 published 1 to=1
+        ann publishes t c2 "2"
+        ann cancels s                                 -> ann s Cancelled; ann c2 published 2 to=0
+        ann sends u "x"
+        ann credits other 1                           -> ann other 2 from ann "x"
+        ann sends u "fills it again"
+        ann subscribes t v policy=block
+        ann publishes t c3 "3"
+        ann cancels v                                 -> ann v Cancelled; ann c3 published 3 to=0
+        ann subscribes t w policy=block
+        ann publishes t c4 "4"
+        ann cancels other                             -> ann other Cancelled; ann c4 published 4 to=1
+        ann credits w 9                               -> ann w subscribed 3; ann w 4 from ann "4"
+        "#,
+    );
+}
+
+#[test]
+fn what_is_held_back_goes_at_once_also_where_nobody_reads() {
+    check(
+        r#"
+        limit user.subscribed_bytes=100
+        ann opens acme.t kind=2 rights=publish as t   -> ann opened t publish epoch=0
+        ann opens acme.u kind=2 rights=publish as u   -> ann opened u publish epoch=0
+        eve subscribes acme.u other
+        ann sends u "fills the quota"
+        joe opens acme.t kind=2 rights=subscribe as j -> joe opened j subscribe epoch=0
+        joe subscribes j s policy=block
+        joe credits s 1                               -> joe s subscribed 0
+        ann publishes t c1 "1"
+        eve stops reading
+        eve credits other 2                           -> eve other subscribed 0; eve other 1 from ann of=acme.u "fills the quota"; ann c1 published 1 to=1
+        joe credits s 1                               -> joe s 1 from ann "1"
+        ann sends u "fills it again"
+        ann publishes t c2 "2"
+        joe leaves                                    -> forget joe; ann c2 published 2 to=0
+        "#,
+    );
+}
+
+#[test]
 fn a_batch_counts_as_its_messages() {
     check(
         r#"

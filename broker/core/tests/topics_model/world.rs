@@ -445,7 +445,7 @@ impl World {
         for effect in effects {
             match effect {
                 Effect::Send { to, header, tail } => {
-                    sent.push(Sent { to, header, bytes: tail.to_bytes(&header) })
+                    sent.push(Sent { to, header, bytes: tail.to_bytes(&header) });
                 }
                 Effect::Close { peer } => return Err(format!("{peer} was closed")),
                 Effect::Resume { .. }
