@@ -4,6 +4,7 @@
 use std::rc::Rc;
 
 use switchboard_core::Payload;
+use switchboard_protocol::PeerId;
 
 /// Bytes read from one link in one turn at most.
 pub(crate) const TURN_BYTES: usize = 256 << 10;
@@ -93,6 +94,10 @@ impl Payload for Slice {
     fn keep(self) -> Self {
         if self.is_wasteful() { self.copied() } else { self }
     }
+
+    fn own(bytes: Vec<u8>) -> Self {
+        Self::from(bytes)
+    }
 }
 
 /// All buffers of one reactor.
@@ -104,6 +109,9 @@ pub(crate) struct Buffers {
     /// Buffers of large frames, on their way or free.
     large: Vec<Rc<Vec<u8>>>,
     spares: Vec<Vec<u8>>,
+    /// Links that have not taken all of a write, and how many bytes were left then: those that take
+    /// nothing more for a turn are made to let go of buffers ([`crate::out_queue::OutQueue::trim`]).
+    pub(crate) left_over: Vec<(PeerId, usize)>,
 }
 
 impl Buffers {
@@ -112,6 +120,7 @@ impl Buffers {
             turn: Rc::new(vec![0; TURN_BYTES]),
             earlier: Vec::with_capacity(TURNS_MAX),
             large: Vec::new(),
+            left_over: Vec::new(),
             spares: {
                 let mut spares = Vec::with_capacity(SPARES_MAX);
                 spares.resize_with(SPARES_MIN, || Vec::with_capacity(SPARE_BYTES));

@@ -146,7 +146,8 @@ impl ConsumeBuilder {
         let target = &self.queue.popper().target;
         let (mut state, handle) = target.board.handle_of(target.board.lock(), target, deadline)?;
         let params = CallParams { stream: true, ..self.params(0) };
-        let ticket = state.open_call(handle, &params, &self.payload(), crate::driver::Owner::Nobody)?;
+        let ticket =
+            state.open_call(handle, &params, &self.payload(), crate::driver::Owner::Nobody, false)?;
         Ok(Flow::new(&target.board, state, ticket, self.credit))
     }
 
@@ -394,7 +395,7 @@ impl Peek {
         let params = CallParams { stream: true, ..inherited(QueueMethod::Peek, deadline) };
         let (mut state, handle) = board.handle_of(board.lock(), target, deadline)?;
         let payload = switchboard_protocol::encode(&PeekBody { after, count });
-        let ticket = state.open_call(handle, &params, &payload, crate::driver::Owner::Nobody)?;
+        let ticket = state.open_call(handle, &params, &payload, crate::driver::Owner::Nobody, false)?;
         Ok(Self { flow: Flow::new(board, state, ticket, PEEK_CREDIT), deadline, is_over: false })
     }
 }

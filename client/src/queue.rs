@@ -132,7 +132,8 @@ impl Board {
         let further = several.further(&handles);
         let extensions = Several::extensions(&further);
         let params = several.params(deadline, &extensions);
-        let ticket = state.open_call(handles[0], &params, &several.batch, crate::driver::Owner::Nobody)?;
+        let ticket =
+            state.open_call(handles[0], &params, &several.batch, crate::driver::Owner::Nobody, false)?;
         let (state, end) = self.shared.finish(state, ticket, deadline);
         self.shared.release(state);
         several.positions(end?)

@@ -26,6 +26,9 @@ impl Payload for Bytes {
     fn keep(self) -> Self {
         self
     }
+    fn own(bytes: Vec<u8>) -> Self {
+        Self(bytes.into())
+    }
 }
 
 const CLIENT: PeerId = PeerId { slot: 0, generation: 1 };
@@ -121,6 +124,8 @@ impl World {
         self.effects.body.clone()
     }
 
+    /// Inlined, as in the daemon.
+    #[inline(always)]
     fn handle(&mut self, input: Input<Bytes>) {
         self.broker.handle(Instant(2), input, &mut self.effects);
     }

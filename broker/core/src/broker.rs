@@ -95,6 +95,8 @@ pub(crate) enum Timer {
     Peer(PeerId),
     /// A lease's end.
     Lease(u32),
+    /// The deadline of a message that a topic holds back.
+    Held(u32),
 }
 
 /// Work that could be long, and so is done in slices between inputs.
@@ -112,6 +114,8 @@ pub(crate) enum Work {
     TakeAway { handle: u64 },
     /// Give out what waits for this object (as a word: it may be gone).
     Dispatch { object: u64 },
+    /// Something about topics.
+    Topic(crate::subscription::Chore),
 }
 
 /// Things done of the leftover work after each input.
@@ -128,7 +132,7 @@ impl<P> Turn<'_, P> {
 impl<P: Payload> Broker<P> {
     /// A broker with nobody connected.
     pub fn new(settings: Settings, instance: Instance, now: Instant) -> Self {
-        Self {
+        let mut broker = Self {
             incarnation: instance.incarnation,
             instance,
             policy: settings.policy,
@@ -166,7 +170,9 @@ impl<P: Payload> Broker<P> {
             delay_logged: None,
             shutting_down: false,
             counters: Counters::default(),
-        }
+        };
+        broker.declare_first_topics();
+        broker
     }
 
     /// Takes one thing that has happened and tells `effects` what is to be done about it.
@@ -347,6 +353,7 @@ impl<P: Payload> Broker<P> {
                 Some(Timer::Call(call)) => self.call_due(turn, call),
                 Some(Timer::Peer(peer)) => self.peer_due(turn, peer.slot),
                 Some(Timer::Lease(lease)) => self.lease_due(turn, lease),
+                Some(Timer::Held(held)) => self.held_due(turn, held),
             }
         }
     }
@@ -375,6 +382,7 @@ impl<P: Payload> Broker<P> {
                     }
                     None
                 }
+                Work::Topic(chore) => self.do_chore(turn, chore, &mut budget),
             };
             // What is left goes to the end, so that one long piece of work does not hold up others.
             self.work.extend(rest);

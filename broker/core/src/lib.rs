@@ -31,12 +31,15 @@ mod send;
 mod signal;
 mod slab;
 mod storage;
+mod subscription;
 mod timers;
 mod topic;
+mod trie;
 mod user;
 mod waiting;
 mod waits;
 mod watch;
+mod will;
 
 pub use broker::Broker;
 pub use declared::{QueueSettings, TopicSettings};

@@ -1,6 +1,7 @@
 //! What a frame carries behind its header, as the broker sees it: not at all.
 
-/// The bytes of a frame after its header: extensions, handle table and payload, without padding.
+/// The bytes of a frame after its header: extensions, handle table and payload, without padding. A clone
+/// of it is the same bytes once more and no copy of them: a topic gives one message to many.
 ///
 /// In production a slice of the receive buffer, reference-counted; in the simulator plain bytes. The
 /// broker lends it from an input to an effect, and clones what waits. It looks inside only where a frame is addressed to
@@ -15,6 +16,9 @@ pub trait Payload: Clone {
     /// Called once on what must outlive the turn: a small payload is copied out of the receive
     /// buffer, so that the buffer can be used again.
     fn keep(self) -> Self;
+
+    /// What the broker has written itself, for the places of what came in.
+    fn own(bytes: alloc::vec::Vec<u8>) -> Self;
 
     /// Whether there are none.
     fn is_empty(&self) -> bool {
@@ -33,5 +37,9 @@ impl Payload for alloc::vec::Vec<u8> {
 
     fn keep(self) -> Self {
         self
+    }
+
+    fn own(bytes: alloc::vec::Vec<u8>) -> Self {
+        bytes
     }
 }

@@ -49,7 +49,7 @@ impl<P: Payload> Broker<P> {
             ));
         }
         let most = self.limits.waiting_max;
-        if most <= self.waiting.len() || most / 2 <= self.users[peer.user].waiting {
+        if most <= self.waiting.len() + self.topics.held.len() || most / 2 <= self.users[peer.user].waiting {
             let message = format!(
                 "of the {most} messages that may wait your user has half, or all do (limits.waiting_max)"
             );

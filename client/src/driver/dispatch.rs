@@ -239,7 +239,7 @@ impl State {
         self.link.why = why.to_owned();
         // Wakes a thread that still waits in it; that it may be gone already is fine.
         let _ = self.link.stream.shutdown();
-        self.output = super::state::Output::default();
+        self.output = super::state::Outbound::default();
         self.inbox = None;
         self.is_paused = false;
         let ended = self.session.end();

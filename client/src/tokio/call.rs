@@ -6,7 +6,7 @@ use switchboard_protocol::Epoch;
 
 use super::ReplyStream;
 use super::stream::Items;
-use crate::driver::{Awaits, Known, after};
+use crate::driver::{Awaits, Known, Owner, Patience, after};
 use crate::session::Method;
 use crate::{CallError, Pass, Reply, codec};
 
@@ -176,11 +176,12 @@ impl<'a> CallBuilder<'a> {
         let (entries, connection) = self.builder.entries();
         let params = self.builder.params(true, &entries, connection);
         board.until_open(&service.target, params.deadline).await?;
-        let mut state = board.lock();
+        let state = board.lock();
         let Known::Handle(handle) = service.target.known(&state.link) else {
             return Err(CallError::not_connected(&state.link.why));
         };
-        let ticket = state.open_call(handle, &params, payload, crate::driver::Owner::Nobody)?;
+        let (state, ticket) =
+            board.open_call(state, handle, &params, payload, Owner::Nobody, Patience::Never)?;
         let items = Items::new(board, state, ticket, params.deadline, crate::ReplyStream::WINDOW);
         Ok(ReplyStream::new(items))
     }

@@ -14,8 +14,8 @@ use switchboard_transport::clock;
 
 use crate::CallError;
 use crate::driver::{
-    Awaits, CallParams, End, GOING_DOWN, Known, Owner, RawReply, Shared, State, Target, TicketId, What,
-    decode_reply, open_body,
+    Awaits, CallParams, End, GOING_DOWN, Known, Owner, Patience, RawReply, Shared, State, Target, TicketId,
+    What, decode_reply, open_body,
 };
 use crate::session::EXPIRY_GRACE;
 
@@ -210,10 +210,11 @@ impl Shared {
     ) -> Result<Ticket, CallError> {
         loop {
             self.until_open(target, params.deadline).await?;
-            let mut state = self.lock();
+            let state = self.lock();
             // Between the two the connection may have been lost.
             if let (Known::Handle(handle), true) = (target.known(&state.link), state.link.is_up) {
-                let ticket = state.open_call(handle, params, payload, Owner::Nobody)?;
+                let (state, ticket) =
+                    self.open_call(state, handle, params, payload, Owner::Nobody, Patience::Never)?;
                 self.write_and_release(state);
                 return Ok(Ticket::new(self, ticket, params.deadline));
             }
