@@ -104,6 +104,8 @@ pub struct Session {
     outlets: Outlets,
     servings: Servings,
     requests: Requests,
+    /// Messages of queues have been asked for, ever.
+    leases: bool,
     late: u64,
 }
 
@@ -136,6 +138,7 @@ impl Session {
             outlets: Outlets::default(),
             servings: Servings::default(),
             requests: Requests::default(),
+            leases: false,
             late: 0,
         }
     }
@@ -191,7 +194,9 @@ impl Session {
 
     /// Opens a call. Its end will carry `tag`.
     pub fn call(&mut self, tag: u64, spec: &CallSpec<'_>) -> Result<CallId, Refused> {
-        let note = if spec.leases { Note::Leased { handle: spec.handle } } else { Note::Nothing };
+        self.leases |= spec.leases;
+        let note =
+            if spec.leases { Note::Leased { handle: spec.handle, closes: false } } else { Note::Nothing };
         self.open_call(tag, spec, note)
     }
 
@@ -307,11 +312,29 @@ impl Session {
     /// [`Session::close`] of a handle that nobody will ask about again.
     pub fn discard(&mut self, handle: u64) {
         if handle != 0
+            && !self.closes_later(handle)
             && let Ok(call) = self.close(0, handle, 0)
             && let Some(slot) = self.calls.get(call)
         {
             slot.state = State::Forgotten;
         }
+    }
+
+    /// Whether messages may still come that must go back by this handle; it is closed after them.
+    fn closes_later(&mut self, handle: u64) -> bool {
+        if !self.leases {
+            return false;
+        }
+        let mut notes = self.calls.iter_mut().map(|(_, slot)| &mut slot.note);
+        let awaited = notes.find_map(|note| match note {
+            Note::Leased { handle: popped, closes } if *popped == handle => Some(closes),
+            Note::Leased { .. }
+            | Note::Nothing
+            | Note::Opened
+            | Note::Served { .. }
+            | Note::Closed { .. } => None,
+        });
+        awaited.map(|closes| *closes = true).is_some()
     }
 
     /// Asks to serve a name (SPEC 5.1). Requests will carry `serving`.
