@@ -387,7 +387,8 @@ impl<P: Payload> Broker<P> {
             if wanted == 0 {
                 break;
             }
-            let it = self.topics.table[topic].kept[at].clone();
+            // Of a batch only the latest, as of single messages.
+            let it = self.topics.table[topic].kept[at].clone().latest(wanted.min(messages_left));
             let area = by_pattern.then(|| {
                 let mut post = Post::again(it.clone(), topic, word);
                 self.area_of(&mut post)

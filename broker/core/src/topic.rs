@@ -21,7 +21,7 @@ use switchboard_protocol::queue::Level;
 use switchboard_protocol::topic::{SlowPolicy, TopicInfo};
 use switchboard_protocol::{
     EXTENSION_BYTES_MAX, Extensions, ExtensionsBuilder, HEADER_BYTES, Header, Instant, Kind, Name,
-    ObjectKind, Outcome, Parts, PeerId, Tail, Verb, extension_type, flags, padded,
+    ObjectKind, Outcome, Parts, PeerId, Tail, Verb, extension_type, flags, padded, write_part,
 };
 
 /// All topics, and who listens to them.
@@ -221,6 +221,26 @@ impl<P: Payload> Publication<P> {
             None => self.tail.len(),
         };
         padded(HEADER_BYTES + tail) as u64
+    }
+
+    /// The latest `most` messages of it, at least one: all of it, or what is left of a batch, copied.
+    pub(crate) fn latest(self, most: u64) -> Self {
+        let skipped = u64::from(self.messages).saturating_sub(most.max(1));
+        if skipped == 0 {
+            return self;
+        }
+        let (extensions, batch) = self.tail.bytes().split_at(usize::from(self.ext_len));
+        let mut tail = extensions.to_vec();
+        let messages = self.messages - skipped as u32;
+        let mut parts = Parts::of(batch).skip(skipped as usize);
+        let flags = if messages == 1 {
+            tail.extend_from_slice(parts.next().expect("a batch has its messages").payload);
+            self.flags & !flags::BATCH
+        } else {
+            parts.for_each(|part| write_part(&mut tail, part.attribute, part.payload));
+            self.flags
+        };
+        Self { sequence: self.sequence + skipped, messages, flags, tail: P::own(tail), ..self }
     }
 }
 
@@ -996,6 +1016,8 @@ impl<P: Payload> Broker<P> {
     /// Keeps a message for those who subscribe later; what it makes too much goes.
     fn keep_message(&mut self, topic: u32, message: Publication<P>) {
         let it = &mut self.topics.table[topic];
+        // Of a batch only as many as the topic keeps.
+        let message = message.latest(it.keep);
         let bytes = message.bytes(None);
         let others = self.topics.kept_bytes - it.kept_bytes;
         let room = self.limits.kept_bytes_max.saturating_sub(others).min(it.keep_bytes);
