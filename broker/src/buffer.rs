@@ -98,6 +98,16 @@ impl Payload for Slice {
     fn own(bytes: Vec<u8>) -> Self {
         Self::from(bytes)
     }
+
+    fn cut(&self, start: usize, end: usize) -> Self {
+        match &self.buffer {
+            Some(buffer) => {
+                assert!(end <= self.len as usize, "a part is inside");
+                Self::new(buffer, self.start as usize + start, self.start as usize + end)
+            }
+            None => Self::default(),
+        }
+    }
 }
 
 /// All buffers of one reactor.

@@ -146,6 +146,12 @@ fn write_fact(fact: &Fact) {
         Fact::MonitorEnded { peer } => {
             warn!(target: "switchboard::audit", %peer, "the monitor of {peer} has ended");
         }
+        Fact::LogFailed { message } => {
+            error!(target: "switchboard::log", "durable things are read-only until the next start: {message}");
+        }
+        Fact::QueueRefused { name, message } => {
+            warn!(target: "switchboard::config", name, "queue `{name}`: {message}");
+        }
         Fact::Reloaded => {
             info!(target: "switchboard::config", "new configuration is in force");
         }

@@ -786,3 +786,24 @@ fn consuming_goes_on_on_a_new_connection_and_an_older_lease_can_be_acknowledged_
         let _ = later.into_lease();
     });
 }
+
+#[test]
+fn a_will_stays_when_its_topic_is_dropped_and_is_taken_back_by_another_use_of_the_name() {
+    let script = |mut peer: Peer| {
+        peer.greet();
+        open(&mut peer, 7, ObjectKind::Topic, Verb::Publish);
+        // The handle is neither closed in between nor opened a second time.
+        for payload in [Some(b"gone".to_vec()), None] {
+            let (call, body) = call_of(&mut peer, 0, Operation::Will as u32);
+            assert_eq!(decode(&body), Some(Will { handle: 7, method: 0, payload }));
+            peer.say(reply(&call), b"");
+        }
+        let (_, body) = call_of(&mut peer, 0, Operation::Close as u32);
+        assert_eq!(decode(&body), Some(OnHandle { handle: 7 }));
+        peer
+    };
+    against(script, |board| {
+        board.topic("acme.status").set_will("gone").expect("left");
+        board.topic("acme.status").clear_will().expect("taken back");
+    });
+}

@@ -63,7 +63,7 @@ pub struct Broker<P> {
     pub(crate) topics: Topics<P>,
     pub(crate) queues: Queues<P>,
     pub(crate) signals: Signals,
-    pub(crate) storage: Storage,
+    pub(crate) storage: Storage<P>,
     /// Wall time minus `now`, in nanoseconds.
     pub(crate) wall_offset: i128,
     pub(crate) timers: Timers<Timer>,
@@ -116,12 +116,20 @@ pub(crate) enum Work {
     Dispatch { object: u64 },
     /// Something about topics.
     Topic(crate::subscription::Chore),
+    /// Go on with a walk through a queue (as a word: it may have ended).
+    Walk { consumer: u64 },
+    /// Take down what is left of a queue that was deleted.
+    Drain { queue: u32 },
+    /// Take away the handles on this object (as a word: it may be gone), from this slot on.
+    Revoke { object: u64, slot: u32 },
+    /// Copy what is wanted of the log's oldest segment to its end.
+    Compact,
 }
 
 /// Things done of the leftover work after each input.
 const SLICE: u32 = 64;
 /// Timers that may come up in one wake.
-const DUE_MAX: u32 = 1024;
+pub(crate) const DUE_MAX: u32 = 1024;
 
 impl<P> Turn<'_, P> {
     pub(crate) fn log(&mut self, fact: Fact) {
@@ -172,6 +180,7 @@ impl<P: Payload> Broker<P> {
             counters: Counters::default(),
         };
         broker.declare_first_topics();
+        broker.make_declared_queues(now);
         broker
     }
 
@@ -206,6 +215,9 @@ impl<P: Payload> Broker<P> {
         if !self.work.is_empty() {
             self.work_off(turn);
         }
+        if self.queues.stirred {
+            self.settle_queues(turn);
+        }
     }
 
     /// Asks for room for a frame of which only the header has come and that is too large for the
@@ -221,7 +233,7 @@ impl<P: Payload> Broker<P> {
 
     /// When to hand in [`Input::Wake`], if nothing else happens before.
     pub fn next_wake(&self) -> Option<Instant> {
-        if self.work.is_empty() {
+        if self.work.is_empty() && !self.queues.stirred {
             self.timers.next().into_iter().chain(self.queues_wake()).min()
         } else {
             Some(Instant(0))
@@ -356,6 +368,7 @@ impl<P: Payload> Broker<P> {
                 Some(Timer::Held(held)) => self.held_due(turn, held),
             }
         }
+        self.queues_due(turn);
     }
 
     #[inline(never)]
@@ -383,6 +396,10 @@ impl<P: Payload> Broker<P> {
                     None
                 }
                 Work::Topic(chore) => self.do_chore(turn, chore, &mut budget),
+                Work::Walk { consumer } => self.walk(turn, consumer, &mut budget),
+                Work::Drain { queue } => self.drain_queue(turn, queue, &mut budget),
+                Work::Revoke { object, slot } => self.revoke_all(turn, object, slot, &mut budget),
+                Work::Compact => self.compact(turn, &mut budget),
             };
             // What is left goes to the end, so that one long piece of work does not hold up others.
             self.work.extend(rest);

@@ -55,6 +55,8 @@ pub enum Effect<P> {
         /// Whether somebody waits for it to be synced, not just written.
         sync: bool,
     },
+    /// Somebody waits for what was appended so far to be synced, not just written.
+    Sync,
     /// What is appended from now on goes to this new segment of the log.
     Roll {
         /// One more than the last one.
@@ -206,6 +208,18 @@ pub enum Fact {
     MonitorEnded {
         /// The connection.
         peer: PeerId,
+    },
+    /// The log of durable things is not to be used any more; what it should hold is refused from here on.
+    LogFailed {
+        /// What happened.
+        message: String,
+    },
+    /// A queue that is configured is not as it should be.
+    QueueRefused {
+        /// The queue.
+        name: String,
+        /// Why.
+        message: String,
     },
     /// New configuration is in force.
     Reloaded,

@@ -31,6 +31,8 @@ impl<P: Payload> Broker<P> {
         self.check_peers();
         self.check_users();
         self.check_timers();
+        self.check_queues();
+        self.check_storage();
         self.check_topics();
         self.check_subscriptions();
         self.check_signals();
@@ -195,8 +197,10 @@ impl<P: Payload> Broker<P> {
                     assert_eq!(self.topics.subscriptions[subscription].call, call);
                 }
                 Target::Publish(held) => assert_eq!(self.topics.held[held].origin, Origin::Call(call)),
-                Target::Consumer(_) | Target::Push(_) | Target::Stored(_) => {}
                 Target::Await(waiter) => assert_eq!(self.signals.waiters[waiter].call, call),
+                Target::Consumer(consumer) => assert_eq!(self.queues.consumers[consumer].call, call),
+                Target::Push(blocked) => assert_eq!(self.queues.blocked[blocked].call, call),
+                Target::Stored(position) => assert!(position <= self.storage.position()),
             }
             assert!(it.open || matches!(it.target, Target::Server(_)), "only a server keeps an ended call");
         }
@@ -222,6 +226,9 @@ impl<P: Payload> Broker<P> {
         }
         for will in self.peers.iter().flatten().flat_map(|peer| &peer.wills) {
             bytes += will.bytes();
+        }
+        for (_, it) in self.queues.blocked.iter() {
+            bytes += padded(it.header.len as usize) as u64;
         }
         let in_line: u32 = self.objects.iter().map(|(_, object)| object.waiting_len).sum();
         assert_eq!(in_line, self.waiting.len());
@@ -269,7 +276,8 @@ impl<P: Payload> Broker<P> {
             assert_eq!(charge, peer.charged);
             let waiting = self.waiting.iter().filter(|(_, message)| message.from == peer.id).count();
             let held = self.topics.held.iter().filter(|(_, held)| held.from == peer.id).count();
-            assert_eq!((waiting + held) as u32, peer.waiting);
+            let blocked = self.queues.blocked.iter().filter(|(_, blocked)| blocked.from == peer.id).count();
+            assert_eq!((waiting + held + blocked) as u32, peer.waiting);
             let subscriptions =
                 calls.iter().filter(|&&call| matches!(self.calls[call].target, Target::Subscription(_)));
             assert_eq!(subscriptions.count() as u32, peer.subscriptions);
@@ -338,6 +346,16 @@ impl<P: Payload> Broker<P> {
             sum.waiting += 1;
             sum.buffered_bytes += padded(message.header.len as usize) as u64;
         }
+        for (_, blocked) in self.queues.blocked.iter() {
+            let sum = sums.entry(blocked.user).or_default();
+            sum.waiting += 1;
+            sum.buffered_bytes += padded(blocked.header.len as usize) as u64;
+        }
+        for (_, message) in self.queues.messages.iter() {
+            let sum = sums.entry(message.user).or_default();
+            sum.queued += 1;
+            sum.queued_bytes += message.tail.len() as u64;
+        }
         for (user, it) in self.users.iter() {
             let sum = sums.remove(&user).unwrap_or_default();
             let all = |user: &User| {
@@ -345,7 +363,8 @@ impl<P: Payload> Broker<P> {
                 let User { subscriptions, debris, .. } = *user;
                 let bytes =
                     [user.buffered_bytes, user.receiving_bytes, user.unread_bytes, user.subscribed_bytes];
-                ([connections, handles, names, calls, waiting, watches, subscriptions, debris], bytes)
+                let queued = [u64::from(user.queued), user.queued_bytes];
+                ([connections, handles, names, calls, waiting, watches, subscriptions, debris], bytes, queued)
             };
             assert_eq!(all(it), all(&sum), "user {}: connections, handles, names, calls, …", it.uid);
         }
@@ -373,6 +392,12 @@ impl<P: Payload> Broker<P> {
             if let Some(timer) = self.timers.get(it.timer) {
                 timed += 1;
                 assert!(it.origin == Origin::Send && matches!(*timer, Timer::Held(of) if of == held));
+            }
+        }
+        for (lease, it) in self.queues.leases.iter() {
+            if let Some(timer) = self.timers.get(it.timer) {
+                timed += 1;
+                assert!(matches!(*timer, Timer::Lease(of) if of == lease));
             }
         }
         assert_eq!(timed, self.timers.len(), "a timer is somebody's");
@@ -485,11 +510,13 @@ impl<P: Payload> Broker<P> {
             && self.starved.is_empty()
             && self.calls_open == 0
             && self.names_owned == 0
+            && self.queues.is_empty()
+            && self.storage.is_idle()
     }
 }
 
 /// The members of a list, which must be as many as it says, linked both ways.
-fn members<T>(list: List, slab: &Slab<T>, links: impl Fn(&T) -> Links) -> Vec<u32> {
+pub(crate) fn members<T>(list: List, slab: &Slab<T>, links: impl Fn(&T) -> Links) -> Vec<u32> {
     let mut found = Vec::new();
     let (mut next, mut before) = (list.first(), None);
     while let Some(slot) = next {

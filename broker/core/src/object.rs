@@ -121,6 +121,7 @@ impl<P: Payload> Broker<P> {
             return Ok(object);
         }
         if kind == ObjectKind::Queue {
+            self.check_log_was_read()?;
             let message =
                 format!("there is no queue `{name}`; make one (SPEC 10.1), or name it in the configuration");
             return Err((Outcome::NoOwner, message));
@@ -170,10 +171,14 @@ impl<P: Payload> Broker<P> {
     /// Whether something stands for the name: an owner of the service, or an object of another kind.
     pub(crate) fn is_there(&self, object: u32) -> bool {
         let it = &self.objects[object];
-        it.kind != ObjectKind::Service || it.epoch != Epoch(0)
+        match it.kind {
+            ObjectKind::Service => it.epoch != Epoch(0),
+            ObjectKind::Queue => it.body != NONE,
+            ObjectKind::Topic | ObjectKind::Event => true,
+        }
     }
 
-    fn new_object(
+    pub(crate) fn new_object(
         &mut self,
         name: Option<Name>,
         kind: ObjectKind,
@@ -599,7 +604,7 @@ impl<P: Payload> Broker<P> {
             info: self.name_info(object),
             about: it.owners.first().map_or(String::new(), |&owner| self.servers[owner].about.clone()),
             servers: servers.chain(standby).take(SERVERS_SHOWN).map(info).collect(),
-            waiting: it.waiting_len,
+            waiting: if it.kind == ObjectKind::Queue { self.queue_len(object) } else { it.waiting_len },
             handles: it.handles,
         })
     }

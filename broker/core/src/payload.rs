@@ -20,6 +20,9 @@ pub trait Payload: Clone {
     /// What the broker has written itself, for the places of what came in.
     fn own(bytes: alloc::vec::Vec<u8>) -> Self;
 
+    /// The bytes from `start` to `end`, by reference where that can be.
+    fn cut(&self, start: usize, end: usize) -> Self;
+
     /// Whether there are none.
     fn is_empty(&self) -> bool {
         self.len() == 0
@@ -41,5 +44,9 @@ impl Payload for alloc::vec::Vec<u8> {
 
     fn own(bytes: alloc::vec::Vec<u8>) -> Self {
         bytes
+    }
+
+    fn cut(&self, start: usize, end: usize) -> Self {
+        self[start..end].to_vec()
     }
 }

@@ -5,6 +5,7 @@ use crate::call::Call;
 use crate::handle::Grip;
 use crate::object::{Object, Server};
 use crate::peer::{Peer, Stage};
+use crate::queue::Queues;
 use crate::signal::Left;
 use crate::subscription::{Pending, Subscription};
 use crate::timers::Timers;
@@ -112,6 +113,9 @@ impl<P: Payload> Broker<P> {
             subscriptions_max,
             subscribed_bytes_max,
             kept_bytes_max,
+            queued_max,
+            queued_bytes_max,
+            log_bytes_max,
             ..
         } = self.limits;
         let of = |name: &str, value: u64, used: u64, each: u64| LimitInfo {
@@ -138,7 +142,9 @@ impl<P: Payload> Broker<P> {
                 "names_max",
                 names_max.into(),
                 self.objects.len().into(),
-                size(size_of::<Object>()) + topic.max(size(size_of::<Server>())) + NAME_BYTES
+                size(size_of::<Object>())
+                    + topic.max(size(size_of::<Server>())).max(Queues::<P>::QUEUE_BYTES)
+                    + NAME_BYTES
             ),
             of("handles_max", handles_max.into(), self.handles.len().into(), size(size_of::<Grip>()) + 8),
             of(
@@ -170,6 +176,9 @@ impl<P: Payload> Broker<P> {
             ),
             of("kept_bytes_max", kept_bytes_max, self.topics.kept_bytes, 1 + kept.div_ceil(CHARGE_BYTES)),
             of("unread_bytes_max", unread_bytes_max + unread_bytes_max / 8, self.unread_bytes, 1),
+            of("queued_max", queued_max.into(), self.queues.messages(), Queues::<P>::MESSAGE_BYTES),
+            of("queued_bytes_max", queued_bytes_max, self.queues.bytes(), 1),
+            of("log_bytes_max", log_bytes_max, self.storage.bytes, 0),
         ]
     }
 

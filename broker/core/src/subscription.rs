@@ -18,7 +18,7 @@ use alloc::rc::Rc;
 use alloc::string::ToString;
 use alloc::vec::Vec;
 use switchboard_protocol::topic::{Delivery, SlowPolicy, Subscribe};
-use switchboard_protocol::{HEADER_BYTES, Header, Kind, Name, Outcome, Pattern, PeerId, Verb, flags};
+use switchboard_protocol::{HEADER_BYTES, Header, Kind, Name, Outcome, Pattern, PeerId, Verb, flags, padded};
 
 /// One subscription. Its call, and with it its subscriber, outlive it.
 #[derive(Debug)]
@@ -389,10 +389,7 @@ impl<P: Payload> Broker<P> {
             }
             // Of a batch only the latest, as of single messages.
             let it = self.topics.table[topic].kept[at].clone().latest(wanted.min(messages_left));
-            let area = by_pattern.then(|| {
-                let mut post = Post::again(it.clone(), topic, word);
-                self.area_of(&mut post)
-            });
+            let area = by_pattern.then(|| self.area_of(topic, &it));
             let bytes = it.bytes(area.as_ref());
             let messages = u64::from(it.messages);
             if bytes_left < bytes
@@ -448,9 +445,10 @@ impl<P: Payload> Broker<P> {
     #[inline]
     fn may_go_out(&self, peer: u32, bytes: u64) -> bool {
         let it = self.peer(peer);
+        let all = it.unread + bytes;
         it.stage == Stage::Ready
             && it.unread <= u64::from(self.limits.link_bytes_high)
-            && self.has_unread_room(peer, bytes)
+            && (all <= u64::from(self.limits.link_bytes_low) || self.has_unread_room(peer, bytes))
     }
 
     /// Whether a subscription that holds publishers back has room for a message. `needs` is what those
@@ -483,58 +481,35 @@ impl<P: Payload> Broker<P> {
             && self.topics.subscribed_bytes + needs.all <= self.limits.subscribed_bytes_max
     }
 
-    /// Gives a subscription a message, now or later.
+    /// Gives a subscription a message, now or later; `false` if it gets it never.
     #[inline]
-    pub(crate) fn deliver(&mut self, turn: &mut Turn<'_, P>, subscription: u32, post: &mut Post<P>) {
+    pub(crate) fn deliver(&mut self, turn: &mut Turn<'_, P>, subscription: u32, post: &mut Post<P>) -> bool {
         let it = &mut self.topics.subscriptions[subscription];
         let by_pattern = it.topic == NONE;
         let first = if by_pattern { it.position + 1 } else { post.it.sequence };
-        let last = first + u64::from(post.it.messages) - 1;
-        it.position = last;
+        it.position = first + u64::from(post.it.messages) - 1;
         let (call, peer, behind) = (it.call, it.peer, it.is_behind());
-        let area = if by_pattern { Some(self.area_of(post)) } else { None };
-        let bytes = post.it.bytes(area.as_ref());
-        if behind || self.calls[call].credit == 0 || !self.may_go_out(peer, bytes) {
-            return self.deliver_later(turn, subscription, first, last, area, post);
+        if by_pattern && post.area.is_none() {
+            self.name_post(post);
         }
-        let header = self.item_header(call, Delivery::Message, first, &post.it, area.as_ref());
-        let tail = post.it.tail.clone();
-        self.counters.topic_deliveries += u64::from(post.it.messages);
-        match area {
-            None => self.push(turn, peer, header, SendTail::Forward(tail)),
-            Some(area) => self.push(turn, peer, header, SendTail::Extended(area, tail, post.it.ext_len)),
+        let header = if by_pattern { &post.named } else { &post.plain };
+        let bytes = padded(header.len as usize) as u64;
+        let it = &mut self.calls[call];
+        if behind || it.credit == 0 || !self.may_go_out(peer, bytes) {
+            return self.deliver_later(turn, subscription, first, post);
         }
-    }
-
-    /// The header of an item that is a message (SPEC 9.5), for which its call has credit.
-    #[inline]
-    fn item_header(
-        &mut self,
-        call: u32,
-        kind: Delivery,
-        position: u64,
-        message: &Publication<P>,
-        area: Option<&Rc<[u8]>>,
-    ) -> Header {
         let it = &mut self.calls[call];
         it.credit -= 1;
         it.items += 1;
-        let ext_len = area.map_or(message.ext_len, |area| area.len() as u16);
-        let payload = message.tail.len() - usize::from(message.ext_len);
-        Header {
-            len: (HEADER_BYTES + usize::from(ext_len) + payload) as u32,
-            ext_len,
-            flags: message.flags,
-            priority: message.priority,
-            method: message.method,
-            handle: kind as u64,
-            call: it.caller_call,
-            deadline: message.sequence,
-            seq: it.items,
-            epoch: position,
-            caller: message.caller,
-            ..Header::new(Kind::Item)
-        }
+        let header = Header { call: it.caller_call, seq: it.items, epoch: first, ..*header };
+        self.counters.topic_deliveries += u64::from(post.it.messages);
+        let tail = post.it.tail.clone();
+        let tail = match &post.area {
+            Some(area) if by_pattern => SendTail::Extended(Rc::clone(area), tail, post.it.ext_len),
+            Some(_) | None => SendTail::Forward(tail),
+        };
+        self.push(turn, peer, header, tail);
+        true
     }
 
     /// Puts a message into the queue of a subscription, as its policy has it where that is full.
@@ -544,14 +519,13 @@ impl<P: Payload> Broker<P> {
         turn: &mut Turn<'_, P>,
         subscription: u32,
         first: u64,
-        last: u64,
-        area: Option<Rc<[u8]>>,
         post: &mut Post<P>,
-    ) {
+    ) -> bool {
         let it = &self.topics.subscriptions[subscription];
-        let (policy, user, call) = (it.policy, it.user, it.call);
+        let (policy, user, call, last) = (it.policy, it.user, it.call, it.position);
+        let area = if it.topic == NONE { post.area.clone() } else { None };
         if self.peer(it.peer).stage != Stage::Ready {
-            return;
+            return false;
         }
         if policy == SlowPolicy::Latest
             && let Some(&replaced) = it.latest.get(&post.word)
@@ -575,7 +549,8 @@ impl<P: Payload> Broker<P> {
                             it.queued_messages + messages
                         )
                     };
-                    return self.end_by_broker(turn, call, Outcome::Busy, &message);
+                    self.end_by_broker(turn, call, Outcome::Busy, &message);
+                    return false;
                 }
                 // Room was seen to before the message was published. If something has taken it since, of
                 // what all of a user share, the loss is told like any other.
@@ -619,6 +594,7 @@ impl<P: Payload> Broker<P> {
         if 0 < self.calls[call].credit && !self.topics.subscriptions[subscription].stalled {
             self.advance(turn, subscription, &mut { DRAIN_MAX });
         }
+        room
     }
 
     /// The message that has waited longest: behind a loss, if not the first of all, for losses side by
@@ -740,7 +716,16 @@ impl<P: Payload> Broker<P> {
                 self.push(turn, peer, header, SendTail::Empty);
                 continue;
             };
-            let header = self.item_header(call, kind, first, &it, area.as_ref());
+            let at = &mut self.calls[call];
+            at.credit -= 1;
+            at.items += 1;
+            let header = Header {
+                handle: kind as u64,
+                call: at.caller_call,
+                seq: at.items,
+                epoch: first,
+                ..it.item(area.as_ref())
+            };
             self.counters.topic_deliveries += u64::from(it.messages);
             let tail = match area {
                 None => SendTail::Forward(it.tail),

@@ -18,7 +18,7 @@ use alloc::rc::Rc;
 use alloc::string::ToString;
 use alloc::vec::Vec;
 use switchboard_protocol::queue::Level;
-use switchboard_protocol::topic::{SlowPolicy, TopicInfo};
+use switchboard_protocol::topic::{Delivery, SlowPolicy, TopicInfo};
 use switchboard_protocol::{
     EXTENSION_BYTES_MAX, Extensions, ExtensionsBuilder, HEADER_BYTES, Header, Instant, Kind, Name,
     ObjectKind, Outcome, Parts, PeerId, Tail, Verb, extension_type, flags, padded, write_part,
@@ -115,8 +115,11 @@ pub(crate) struct Post<P> {
     /// The topic, by slot and as a word that no later one has.
     pub(crate) topic: u32,
     pub(crate) word: u64,
-    /// Its extensions with the topic's name, once somebody needs them.
-    area: Option<Rc<[u8]>>,
+    /// The item that it is, but for call, number and position.
+    pub(crate) plain: Header,
+    /// The same with its extensions and the topic's name, and these; once somebody needs them.
+    pub(crate) named: Header,
+    pub(crate) area: Option<Rc<[u8]>>,
     /// Whether the tail was copied out of the receive buffer.
     kept: bool,
 }
@@ -242,6 +245,24 @@ impl<P: Payload> Publication<P> {
         };
         Self { sequence: self.sequence + skipped, messages, flags, tail: P::own(tail), ..self }
     }
+
+    /// The item that it is (SPEC 9.5), but for call, number and position; with this extension area for
+    /// its own.
+    pub(crate) fn item(&self, area: Option<&Rc<[u8]>>) -> Header {
+        let ext_len = area.map_or(self.ext_len, |area| area.len() as u16);
+        let payload = self.tail.len() - usize::from(self.ext_len);
+        Header {
+            len: (HEADER_BYTES + usize::from(ext_len) + payload) as u32,
+            ext_len,
+            flags: self.flags,
+            priority: self.priority,
+            method: self.method,
+            handle: Delivery::Message as u64,
+            deadline: self.sequence,
+            caller: self.caller,
+            ..Header::new(Kind::Item)
+        }
+    }
 }
 
 impl<P: Payload> Topic<P> {
@@ -295,9 +316,9 @@ fn area_with(name: &Name, area: &[u8]) -> Rc<[u8]> {
 }
 
 impl<P: Payload> Post<P> {
-    /// A message that is kept, once more.
-    pub(crate) fn again(it: Publication<P>, topic: u32, word: u64) -> Self {
-        Self { it, topic, word, area: None, kept: true }
+    fn new(it: Publication<P>, topic: u32, word: u64) -> Self {
+        let plain = it.item(None);
+        Self { it, topic, word, plain, named: plain, area: None, kept: false }
     }
 
     /// It, to be kept for later: copied out of the receive buffer, once for all who keep it.
@@ -333,6 +354,13 @@ impl<P: Payload> Broker<P> {
             self.declare_topic(turn, &name);
         }
         self.release_later();
+        self.forget_unwanted_retained(turn);
+    }
+
+    /// Whether the latest message of a topic is kept in the log.
+    pub(crate) fn is_retained_durably(&self, name: &Name) -> bool {
+        let declared = self.topics.declared.get(name);
+        declared.is_some_and(|it| it.retain && it.durability != Level::Memory)
     }
 
     /// Makes the topic of a name be as it is configured, or as any other if it is not (any more).
@@ -520,7 +548,7 @@ impl<P: Payload> Broker<P> {
                     None => self.answer_publish(turn, from.slot, reply),
                     Some(position) => {
                         let call = self.enter_call(turn, from.slot, object, &header);
-                        self.answer_when_stored(turn, call, position, done.level, reply);
+                        self.answer_when_stored(turn, call, position, done.level, reply, Vec::new());
                     }
                 }
             }
@@ -608,7 +636,7 @@ impl<P: Payload> Broker<P> {
             tail,
         };
         let word = self.topics.table.word(topic);
-        let mut post = Post { it, topic, word, area: None, kept: false };
+        let mut post = Post::new(it, topic, word);
         let mut position = None;
         if keeps {
             let kept = post.keep();
@@ -623,30 +651,32 @@ impl<P: Payload> Broker<P> {
         }
         // Taken out for the while: whoever leaves meanwhile makes it stale, and nobody joins.
         let audience = core::mem::take(&mut self.topics.table[topic].audience);
+        let mut subscriptions = 0;
         for &subscription in &audience {
-            self.deliver(turn, subscription, &mut post);
+            subscriptions += u32::from(self.deliver(turn, subscription, &mut post));
         }
-        let subscriptions = audience.len() as u32;
         self.topics.table[topic].audience = audience;
         self.counters.published += u64::from(messages);
         let level = if position.is_some() { durability } else { Level::Memory };
         Ok(Published { sequence: last, subscriptions, position, level })
     }
 
-    /// A publication's extensions with the name of the topic, for those who subscribed by pattern.
-    pub(crate) fn area_of(&mut self, post: &mut Post<P>) -> Rc<[u8]> {
-        if let Some(area) = &post.area {
-            return Rc::clone(area);
+    /// Adds the name of the topic to a publication, for those who subscribed by pattern.
+    #[inline(never)]
+    pub(crate) fn name_post(&mut self, post: &mut Post<P>) {
+        let area = self.area_of(post.topic, &post.it);
+        post.named = post.it.item(Some(&area));
+        post.area = Some(area);
+    }
+
+    /// The extensions of a message with the name of its topic.
+    pub(crate) fn area_of(&mut self, topic: u32, message: &Publication<P>) -> Rc<[u8]> {
+        let name = self.topic_name(topic).clone();
+        if message.ext_len != 0 {
+            return area_with(&name, &message.tail.bytes()[..usize::from(message.ext_len)]);
         }
-        let name = self.topic_name(post.topic).clone();
-        let area = if post.it.ext_len == 0 {
-            let known = &mut self.topics.table[post.topic].area;
-            Rc::clone(known.get_or_insert_with(|| area_with(&name, &[])))
-        } else {
-            area_with(&name, &post.it.tail.bytes()[..usize::from(post.it.ext_len)])
-        };
-        post.area = Some(Rc::clone(&area));
-        area
+        let known = &mut self.topics.table[topic].area;
+        Rc::clone(known.get_or_insert_with(|| area_with(&name, &[])))
     }
 
     /// Looks up who is subscribed to a topic, if that is not known.
@@ -720,11 +750,14 @@ impl<P: Payload> Broker<P> {
     }
 
     /// Whether a subscription that holds publishers back has no room for a message now.
+    #[inline]
     fn is_blocked(&self, topic: u32, header: &Header, messages: u32) -> bool {
+        self.topics.table[topic].blocking != 0 && self.find_blocking(topic, header, messages)
+    }
+
+    #[inline(never)]
+    fn find_blocking(&self, topic: u32, header: &Header, messages: u32) -> bool {
         let it = &self.topics.table[topic];
-        if it.blocking == 0 {
-            return false;
-        }
         let name = (self.topic_name(topic).as_str().len() + 4).next_multiple_of(16);
         let mut needs = Needs::default();
         it.audience[..it.blocking as usize].iter().any(|&subscription| {
@@ -912,8 +945,12 @@ impl<P: Payload> Broker<P> {
             (Origin::Call(call), Ok(done)) => {
                 self.calls[call].target = Target::Nowhere;
                 let reply = Header { handle: header.handle, call: header.call, ..done.reply() };
-                let position = done.position.unwrap_or(0);
-                self.answer_when_stored(turn, call, position, done.level, reply);
+                match done.position {
+                    None => self.answer_call(turn, call, reply, Vec::new()),
+                    Some(position) => {
+                        self.answer_when_stored(turn, call, position, done.level, reply, Vec::new());
+                    }
+                }
             }
             (Origin::Call(call), Err((outcome, why))) => {
                 self.calls[call].target = Target::Nowhere;
@@ -932,22 +969,6 @@ impl<P: Payload> Broker<P> {
     fn answer_publish(&mut self, turn: &mut Turn<'_, P>, to: u32, reply: Header) {
         self.counters.outcomes[Outcome::Reply as usize] += 1;
         self.push(turn, to, reply, SendTail::Empty);
-    }
-
-    /// Answers a call once the log is safe as far as `position` at this level. Without a log, at once;
-    /// [`crate::storage`] knows of one.
-    fn answer_when_stored(
-        &mut self,
-        turn: &mut Turn<'_, P>,
-        call: u32,
-        _position: u64,
-        _level: Level,
-        reply: Header,
-    ) {
-        let to = self.calls[call].caller.slot;
-        self.calls[call].target = Target::Nowhere;
-        self.answer_publish(turn, to, reply);
-        self.erase_call(turn, call);
     }
 
     /// Appends the latest message of a publication to the log: of a batch, the last one by itself.
@@ -973,22 +994,8 @@ impl<P: Payload> Broker<P> {
         self.append_retained(turn, object, sequence, &header, &P::own(alone))
     }
 
-    /// Appends the retained message of a durable topic to the log: its position there. Without a log
-    /// there is none; [`crate::storage`] takes the place of this.
-    fn append_retained(
-        &mut self,
-        _turn: &mut Turn<'_, P>,
-        _object: u32,
-        _sequence: u64,
-        _header: &Header,
-        _tail: &P,
-    ) -> Option<u64> {
-        None
-    }
-
     /// The retained message of a durable topic is found in the log, in this segment of it. A later one
     /// takes its place.
-    #[expect(dead_code, reason = "called by storage once there is a log to recover from")]
     #[expect(clippy::too_many_arguments, reason = "a retained message is all of this")]
     pub(crate) fn restore_retained(
         &mut self,

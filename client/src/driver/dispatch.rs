@@ -245,6 +245,7 @@ impl State {
         let ended = self.session.end();
         self.end_tickets(ended, || CallError::connection_lost(why));
         self.identities.clear();
+        self.wills.clear();
         let restores = self.link.reconnects && !self.link.is_closed;
         for server in self.servers.values_mut() {
             // What nobody took up: its callers know already that we are gone.

@@ -57,6 +57,8 @@ pub(crate) struct State {
     pub(crate) told: Vec<Notice>,
     /// By name; few of them have the same one.
     pub(crate) targets: HashMap<Box<str>, Vec<Weak<Target>>>,
+    /// Handles on topics that nobody holds any more and by which a will is left, with their connection.
+    pub(crate) wills: HashMap<Box<str>, (u64, u64)>,
     pub(crate) identities: HashMap<u64, Arc<PeerInfo>>,
 }
 
@@ -132,6 +134,7 @@ impl Shared {
             notices: Notices::default(),
             told: Vec::new(),
             targets: HashMap::new(),
+            wills: HashMap::new(),
             identities: HashMap::new(),
         };
         Arc::new(Self { config, state: Mutex::new(state) })

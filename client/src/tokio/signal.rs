@@ -13,6 +13,10 @@ use crate::{CallError, Context};
 
 /// An event to be raised and waited for; [`crate::Signal`] for tasks. Made by [`super::Board::event`].
 ///
+/// Waiting has a time-out of its own ([`Signal::wait_timeout`]), kept by the broker: it ends with what
+/// was taken or has taken nothing. The future of a wait that is dropped instead (by `select!`, say) takes
+/// with it what was on its way to it.
+///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let broker = switchboard_broker::Embedded::start(&switchboard_broker::Options::default())?;

@@ -153,7 +153,9 @@ impl Topic {
     async fn will(&self, payload: Option<Vec<u8>>) -> Result<(), CallError> {
         let target = self.topic.publisher();
         let body = |handle| Will { handle, method: 0, payload: payload.clone() };
-        target.board.operate_for(target, Operation::Will, body).await.map(drop)
+        target.board.operate_for(target, Operation::Will, body).await?;
+        target.set_will(payload.is_some());
+        Ok(())
     }
 
     /// Its name.

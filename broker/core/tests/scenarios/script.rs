@@ -966,6 +966,7 @@ impl Stage {
             Effect::Append { position, sync, .. } => {
                 format!("append {position}{}", if sync { " sync" } else { "" })
             }
+            Effect::Sync => "sync".into(),
             Effect::Roll { segment } => format!("roll {segment}"),
             Effect::DropSegment { segment } => format!("drop {segment}"),
             Effect::Reload => "reload".into(),
@@ -996,6 +997,8 @@ impl Stage {
             Fact::Orphaned { name } => (format!("log: orphaned {name}"), String::new()),
             Fact::ReloadFailed { message } => ("log: reload failed".into(), message),
             Fact::Reloaded => ("log: reloaded".into(), String::new()),
+            Fact::LogFailed { message } => ("log: log failed".into(), message),
+            Fact::QueueRefused { name, message } => (format!("log: queue refused {name}"), message),
             Fact::Connected { peer, uid, .. } => {
                 (format!("log: connected {} (user {uid})", self.name_of(peer)), String::new())
             }

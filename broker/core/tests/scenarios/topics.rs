@@ -314,7 +314,7 @@ fn disconnect_ends_the_subscription_and_nothing_else() {
         ann subscribes t v
         ann credits v 9                               -> ann v subscribed 0
         bob sends p "1"                               -> ann v 1 from bob "1"
-        bob publishes p c1 "2"                        -> ann s Busy ~2 messages behind; ann v 2 from bob "2"; bob c1 published 2 to=2
+        bob publishes p c1 "2"                        -> ann s Busy ~2 messages behind; ann v 2 from bob "2"; bob c1 published 2 to=1
         bob publishes p c2 "3"                        -> ann v 3 from bob "3"; bob c2 published 3 to=1
         ann asks used:subscribed_bytes_max            -> ann told used:subscribed_bytes_max=0
         "#,
