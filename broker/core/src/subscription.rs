@@ -387,7 +387,8 @@ impl<P: Payload> Broker<P> {
             if wanted == 0 {
                 break;
             }
-            let it = self.topics.table[topic].kept[at].clone();
+            // Of a batch only the latest, as of single messages.
+            let it = self.topics.table[topic].kept[at].clone().latest(wanted.min(messages_left));
             let area = by_pattern.then(|| self.area_of(topic, &it));
             let bytes = it.bytes(area.as_ref());
             let messages = u64::from(it.messages);

@@ -4,7 +4,6 @@
 //! subscriptions, or the policy, has changed since. So a message costs a walk over those it goes to.
 
 use crate::broker::{Broker, Turn};
-use crate::call::Target;
 use crate::control::Refusal;
 use crate::held::Held;
 use crate::list::List;
@@ -21,7 +20,7 @@ use switchboard_protocol::queue::Level;
 use switchboard_protocol::topic::{Delivery, SlowPolicy, TopicInfo};
 use switchboard_protocol::{
     EXTENSION_BYTES_MAX, Extensions, ExtensionsBuilder, HEADER_BYTES, Header, Kind, Name, ObjectKind,
-    Outcome, Parts, PeerId, Tail, Verb, extension_type, flags, padded,
+    Outcome, Parts, PeerId, Tail, Verb, extension_type, flags, padded, write_part,
 };
 
 /// All topics, and who listens to them.
@@ -213,6 +212,26 @@ impl<P: Payload> Publication<P> {
             None => self.tail.len(),
         };
         padded(HEADER_BYTES + tail) as u64
+    }
+
+    /// The latest `most` messages of it, at least one: all of it, or what is left of a batch, copied.
+    pub(crate) fn latest(self, most: u64) -> Self {
+        let skipped = u64::from(self.messages).saturating_sub(most.max(1));
+        if skipped == 0 {
+            return self;
+        }
+        let (extensions, batch) = self.tail.bytes().split_at(usize::from(self.ext_len));
+        let mut tail = extensions.to_vec();
+        let messages = self.messages - skipped as u32;
+        let mut parts = Parts::of(batch).skip(skipped as usize);
+        let flags = if messages == 1 {
+            tail.extend_from_slice(parts.next().expect("a batch has its messages").payload);
+            self.flags & !flags::BATCH
+        } else {
+            parts.for_each(|part| write_part(&mut tail, part.attribute, part.payload));
+            self.flags
+        };
+        Self { sequence: self.sequence + skipped, messages, flags, tail: P::own(tail), ..self }
     }
 
     /// The item that it is (SPEC 9.5), but for call, number and position; with this extension area for
@@ -776,6 +795,8 @@ impl<P: Payload> Broker<P> {
     /// Keeps a message for those who subscribe later; what it makes too much goes.
     fn keep_message(&mut self, topic: u32, message: Publication<P>) {
         let it = &mut self.topics.table[topic];
+        // Of a batch only as many as the topic keeps.
+        let message = message.latest(it.keep);
         let bytes = message.bytes(None);
         let others = self.topics.kept_bytes - it.kept_bytes;
         let room = self.limits.kept_bytes_max.saturating_sub(others).min(it.keep_bytes);

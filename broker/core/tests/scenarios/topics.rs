@@ -509,6 +509,27 @@ fn a_retained_message_is_for_those_who_come_later_and_ask_for_it() {
 }
 
 #[test]
+fn of_a_batch_only_the_latest_messages_are_kept_and_given() {
+    check(
+        r#"
+        topic acme.t history=3
+        bob opens acme.t kind=2 rights=publish as p   -> bob opened p publish epoch=0
+        bob sends p batch=a,b,c,d
+        ann opens acme.t kind=2 rights=subscribe as t -> ann opened t subscribe epoch=0
+        ann subscribes t s1 history=1
+        ann credits s1 9                              -> ann s1 subscribed 4; ann s1 earlier 4 from bob "d"
+        ann subscribes t s2 history=2
+        ann credits s2 9                              -> ann s2 subscribed 4; ann s2 earlier 3 from bob batch=c,d
+        ann subscribes t s3 history=9
+        ann credits s3 9                              -> ann s3 subscribed 4; ann s3 earlier 2 from bob batch=b,c,d
+        bob sends p "e"                               -> ann s1 5 from bob "e"; ann s2 5 from bob "e"; ann s3 5 from bob "e"
+        ann subscribes t s4 history=3 messages=2
+        ann credits s4 9                              -> ann s4 subscribed 5; ann s4 earlier 4 from bob "d"; ann s4 earlier 5 from bob "e"
+        "#,
+    );
+}
+
+#[test]
 fn a_history_keeps_the_latest_within_its_bounds() {
     check(
         r#"
