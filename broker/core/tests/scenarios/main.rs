@@ -9,6 +9,7 @@ mod handles;
 mod inspection;
 mod names;
 mod policy;
+mod queue_storm;
 mod queues;
 mod quotas;
 mod script;
