@@ -147,11 +147,6 @@ impl<P> Storage<P> {
         matches!(self.log, Log::Ready)
     }
 
-    /// Whether nobody has spoken of a log yet.
-    pub(crate) fn is_absent(&self) -> bool {
-        matches!(self.log, Log::Absent)
-    }
-
     /// The position of the latest record.
     pub(crate) fn position(&self) -> u64 {
         self.position

@@ -133,6 +133,7 @@ impl Model {
                 let holds =
                     x.group.is_some() && x.group == it.group && x.queue == queue && *other != id && !x.dead;
                 if holds
+                    && !x.acking
                     && x.lease.is_some_and(|lease| lease.id != (0, 0) && now < lease.until)
                     && x.presence == Presence::Surely
                 {
