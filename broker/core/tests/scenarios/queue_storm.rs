@@ -70,7 +70,7 @@ struct Storm {
 }
 
 fn settings() -> Settings {
-    let limits = Limits { segment_bytes: 2000, log_bytes_max: 60_000, queued_max: 400, ..Limits::default() };
+    let limits = Limits { segment_bytes: 600, log_bytes_max: 12_000, queued_max: 400, ..Limits::default() };
     let declared = QueueSettings {
         durability: Level::Disk,
         messages_max: 30,
