@@ -3,7 +3,7 @@
 
 use switchboard_tests::queue_worlds::{Bug, Summary, run};
 
-const SEEDS: u64 = 600;
+const SEEDS: u64 = 300;
 
 fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok()?.parse().ok()

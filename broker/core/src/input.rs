@@ -7,6 +7,7 @@ use switchboard_protocol::{FrameError, Header, PeerId};
 
 /// One thing that has happened. Handed to [`crate::Broker::handle`] in the order in which it did.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "the large one is a reload, and a frame must not be boxed")]
 pub enum Input<P> {
     /// A connection was accepted. The driver picks the id: a slot of its own table of links, and a
     /// generation that slot never had. It reads nothing before [`crate::Effect::Resume`].

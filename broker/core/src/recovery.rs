@@ -84,7 +84,7 @@ impl<P: Payload> Broker<P> {
                 }
             }
             Record::Change(change) => {
-                self.recover_change(turn.now, change, segment, position, &record, start)
+                self.recover_change(turn.now, change, segment, position, &record, start);
             }
             Record::Delivered(items) => {
                 for item in items {

@@ -92,7 +92,8 @@ impl Model {
         if it.presence == Presence::Gone {
             return Err(format!("{what} although it was consumed"));
         }
-        if it.expires <= wall {
+        // Dead letters wait for somebody to look at them, for as long as it takes.
+        if !dead && it.expires <= wall {
             return Err(format!("{what} after it had expired"));
         }
         // Over once is over, also when the clock is set back.
@@ -136,6 +137,7 @@ impl Model {
                     && before
                     && x.queue == queue
                     && !x.dead
+                    && x.seen < deliveries_max
                     && self.is_ready(x, now, settled, latest)
                 {
                     return Err(format!("{what} at {position}, but message {other} ({x:?}) goes first"));
