@@ -83,6 +83,8 @@ pub enum SendTail<P> {
     Patched(P, Box<[HandleEntry]>),
     /// A body that the broker wrote.
     Own(Vec<u8>),
+    /// A body that the broker wrote and that shows a part of somebody's payload, to a monitor.
+    Shown(Vec<u8>),
     /// An extension area of the broker's own, then this tail without the one it came with. The
     /// `ext_len` of the frame's header is that of the new area.
     Extended(Rc<[u8]>, P, u16),
@@ -94,7 +96,7 @@ impl<P: Payload> SendTail<P> {
         match self {
             Self::Empty => Vec::new(),
             Self::Forward(tail) => tail.bytes().to_vec(),
-            Self::Own(body) => body.clone(),
+            Self::Own(body) | Self::Shown(body) => body.clone(),
             Self::Patched(tail, entries) => {
                 let (area, rest) = tail.bytes().split_at(usize::from(header.ext_len));
                 let table = entries.iter().flat_map(|entry| entry.to_bytes());
@@ -107,7 +109,7 @@ impl<P: Payload> SendTail<P> {
 }
 
 /// Something worth telling an operator.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Fact {
     /// A connection was admitted.
     Connected {
@@ -185,6 +187,16 @@ pub enum Fact {
     MonitorEnded {
         /// The connection.
         peer: PeerId,
+    },
+    /// Audit: everything that the broker is told is kept in files from now on.
+    RecordingBegan {
+        /// With the payloads of messages.
+        payloads: bool,
+    },
+    /// It is not kept any longer, though it should be.
+    RecordingStopped {
+        /// Why.
+        why: String,
     },
     /// New configuration is in force.
     Reloaded,

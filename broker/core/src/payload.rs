@@ -1,11 +1,19 @@
 //! What a frame carries behind its header, as the broker sees it: not at all.
 
+use alloc::vec::Vec;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
 /// The bytes of a frame after its header: extensions, handle table and payload, without padding.
 ///
 /// In production a slice of the receive buffer, reference-counted; in the simulator plain bytes. The
 /// broker moves it from an input to an effect. It looks inside only where a frame is addressed to
-/// the broker itself or carries handles or extensions that need its attention.
-pub trait Payload {
+/// the broker itself or carries handles or extensions that need its attention: where
+/// [`crate::Broker::reads_payload`] says so, and while that frame is handled, not later.
+///
+/// What it is written as in a snapshot of the broker is its own affair, as long as it comes back with
+/// the same length: the daemon's is written as its length alone, and comes back as zeros.
+pub trait Payload: Serialize + DeserializeOwned {
     /// How many bytes.
     fn len(&self) -> usize;
 
@@ -16,13 +24,17 @@ pub trait Payload {
     /// buffer, so that the buffer can be used again.
     fn keep(self) -> Self;
 
+    /// Has these bytes at its beginning from now on; it has at least as many. For what must come back from
+    /// a snapshot, whatever the payload is written as.
+    fn set_head(&mut self, head: &[u8]);
+
     /// Whether there are none.
     fn is_empty(&self) -> bool {
         self.len() == 0
     }
 }
 
-impl Payload for alloc::vec::Vec<u8> {
+impl Payload for Vec<u8> {
     fn len(&self) -> usize {
         self.len()
     }
@@ -33,5 +45,9 @@ impl Payload for alloc::vec::Vec<u8> {
 
     fn keep(self) -> Self {
         self
+    }
+
+    fn set_head(&mut self, head: &[u8]) {
+        self[..head.len()].copy_from_slice(head);
     }
 }

@@ -5,11 +5,13 @@ use crate::control::{Answer, Refusal};
 use crate::{Departure, Payload, QueueSettings};
 use alloc::vec::Vec;
 use core::marker::PhantomData;
+use serde::{Deserialize, Serialize};
 use switchboard_protocol::queue::CreateQueue;
 use switchboard_protocol::{Header, Instant};
 
 /// All queues and what is in them.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(bound = "P: Payload")]
 pub(crate) struct Queues<P> {
     declared: Vec<QueueSettings>,
     _p: PhantomData<P>,

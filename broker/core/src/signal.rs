@@ -3,10 +3,11 @@
 use crate::Payload;
 use crate::broker::{Broker, Turn};
 use crate::control::Refusal;
+use serde::{Deserialize, Serialize};
 use switchboard_protocol::Header;
 
 /// All events.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Signals {}
 
 impl Signals {

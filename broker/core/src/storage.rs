@@ -3,10 +3,11 @@
 use crate::Payload;
 use crate::broker::{Broker, Turn};
 use alloc::string::String;
+use serde::{Deserialize, Serialize};
 use switchboard_protocol::control;
 
 /// What the core knows of the log.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Storage {}
 
 impl Storage {

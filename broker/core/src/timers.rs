@@ -2,11 +2,12 @@
 
 use crate::slab::NONE;
 use alloc::vec::Vec;
+use serde::{Deserialize, Serialize};
 use switchboard_protocol::Instant;
 
 /// Moments with what they are for, the earliest on top. A removed one is gone: nothing is left
 /// behind to be skipped later, so the size is that of what is really waited for.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Timers<T> {
     heap: Vec<(Instant, u32)>,
     slots: Vec<(u32, Option<T>)>,
@@ -14,7 +15,7 @@ pub(crate) struct Timers<T> {
 }
 
 /// One entry; [`TimerId::NONE`] for no timer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct TimerId(u32);
 
 /// Children of a node; four keep the heap flat, and the four lie in one cache line.

@@ -5,18 +5,20 @@ use crate::control::Refusal;
 use crate::{Payload, TopicSettings};
 use alloc::vec::Vec;
 use core::marker::PhantomData;
+use serde::{Deserialize, Serialize};
 use switchboard_protocol::topic::{Subscribe, TopicInfo};
 use switchboard_protocol::{Header, topic};
 
 /// All topics, and who listens to them.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(bound = "P: Payload")]
 pub(crate) struct Topics<P> {
     declared: Vec<TopicSettings>,
     _p: PhantomData<P>,
 }
 
 /// What is published for a client that dies (SPEC 9.9).
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Will {}
 
 impl<P> Topics<P> {

@@ -8,10 +8,12 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::time::Duration;
+use serde::{Deserialize, Serialize};
 use switchboard_protocol::{Epoch, Header, Instant, Outcome, PeerId, padded};
 
 /// A message in the queue of its object.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(bound = "P: Payload")]
 pub(crate) struct Waiting<P> {
     pub(crate) what: Message,
     /// The frame as it came, priority and deadline as they count.
@@ -27,7 +29,7 @@ pub(crate) struct Waiting<P> {
 }
 
 /// What kind of message waits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Message {
     /// This call.
     Call(u32),
@@ -134,6 +136,18 @@ impl<P: Payload> Broker<P> {
         self.unbuffer(turn, it.user, padded(it.header.len as usize) as u64);
         self.forget_user_if_unused(turn.now, it.user);
         it
+    }
+
+    /// The extension areas of what waits: a monitor is shown a part of them, also after a snapshot.
+    pub(crate) fn waiting_heads(&self) -> impl Iterator<Item = (u32, &[u8])> {
+        let extended = self.waiting.iter().filter(|(_, message)| message.header.ext_len != 0);
+        extended.map(|(slot, message)| (slot, &message.tail.bytes()[..usize::from(message.header.ext_len)]))
+    }
+
+    /// Brings one back; `None` if there is no such message.
+    pub(crate) fn restore_waiting_head(&mut self, message: u32, head: &[u8]) -> Option<()> {
+        let fits = self.waiting.get(message)?.tail.len() >= head.len();
+        fits.then(|| self.waiting[message].tail.set_head(head))
     }
 
     /// A call that waits has ended.
