@@ -3,7 +3,10 @@
 
 use std::rc::Rc;
 
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use switchboard_core::Payload;
+use switchboard_protocol::FRAME_BYTES_MAX;
 
 /// Bytes read from one link in one turn at most.
 pub(crate) const TURN_BYTES: usize = 256 << 10;
@@ -78,6 +81,24 @@ impl From<Vec<u8>> for Slice {
     }
 }
 
+/// Its length: what was in it is nobody's affair who looks at a snapshot of the broker.
+impl Serialize for Slice {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u32(self.len)
+    }
+}
+
+/// As many zeros.
+impl<'de> Deserialize<'de> for Slice {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let len = u32::deserialize(deserializer)?;
+        if FRAME_BYTES_MAX < len {
+            return Err(D::Error::custom("a payload longer than any frame"));
+        }
+        Ok(Self::from(vec![0; len as usize]))
+    }
+}
+
 impl Payload for Slice {
     fn len(&self) -> usize {
         self.len as usize
@@ -92,6 +113,12 @@ impl Payload for Slice {
 
     fn keep(self) -> Self {
         if self.is_wasteful() { self.copied() } else { self }
+    }
+
+    fn set_head(&mut self, head: &[u8]) {
+        let mut bytes = self.bytes().to_vec();
+        bytes[..head.len()].copy_from_slice(head);
+        *self = Self::from(bytes);
     }
 }
 

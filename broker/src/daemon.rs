@@ -101,6 +101,7 @@ impl Daemon {
         let open_files = limits::raise_open_files();
         let Loaded { mut settings, driver, .. } = loaded;
         let lowered = settings::fit(&mut settings.limits, open_files);
+        let segment_bytes = settings.limits.segment_bytes;
         let (connections_max, files) = (settings.limits.connections_max, settings.files.len());
 
         let state = options.state_directory.as_deref().ok_or(StartError::NoStateDirectory)?;
@@ -111,7 +112,9 @@ impl Daemon {
         let secret = random_seed().map_err(system("cannot get random bits"))?;
         let core = core(settings, incarnation, secret, &options);
         let spin = options.spin(driver.spin);
-        let reactor = Reactor::new(core, listeners, spin).map_err(system("cannot set up the loop"))?;
+        let mut reactor = Reactor::new(core, listeners, spin).map_err(system("cannot set up the loop"))?;
+        reactor.read_wall_clock().map_err(system("cannot read the clock"))?;
+        reactor.open_log(state.path(), segment_bytes).map_err(system("cannot set up the log"))?;
         let host = match hosting {
             Hosting::Process => Host::of_process(&reactor.poller),
             Hosting::Thread(stop) => Host::of_thread(&reactor.poller, stop),
@@ -161,6 +164,11 @@ impl Daemon {
         while self.reactor.links.len() > 0 && clock::monotonic_ns() < until {
             let left = std::time::Duration::from_nanos(until.saturating_sub(clock::monotonic_ns()));
             self.reactor.turn(Some(left)).map_err(wait_failed)?;
+        }
+        if let Some(log) = self.reactor.log.take()
+            && let Err(failure) = log.close()
+        {
+            self.reactor.logger.note(Level::Error, format!("the log did not end well: {failure}"));
         }
         self.reactor.logger.note(Level::Info, "ended");
         Ok(())

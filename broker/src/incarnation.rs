@@ -53,6 +53,11 @@ impl StateDirectory {
         }
     }
 
+    /// Where it is.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// The next incarnation, durably counted: the new file is complete on disk before it takes the
     /// place of the old one, and the change of place is on disk before this returns.
     pub(crate) fn next_incarnation(&self) -> Result<u32, StateError> {

@@ -9,6 +9,7 @@
 //! | `reactor.rs`, `receive.rs`, `transmit.rs` | one turn; its reading and its writing half |
 //! | `link.rs`, `incoming.rs`, `out_queue.rs` | one connection; what it has received; what waits to be written |
 //! | `buffer.rs` | memory that messages pass through |
+//! | `journal/` | the durable log of records, on its own thread |
 //! | `door.rs`, `identity.rs` | who comes in |
 //! | `host.rs`, `logger.rs`, `incarnation.rs`, `settings.rs` | signals and systemd; log; state; configuration |
 
@@ -20,7 +21,9 @@ mod host;
 mod identity;
 mod incarnation;
 mod incoming;
+pub mod journal;
 mod link;
+mod log;
 mod logger;
 mod options;
 mod out_queue;

@@ -11,16 +11,18 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use switchboard_core::{Breach, Broker, Departure, Effect, Input, Settings};
-use switchboard_protocol::{Instant, PeerId};
+use switchboard_core::{Breach, Broker, Departure, Effect, Effects, Input, SendTail, Settings};
+use switchboard_protocol::{Header, Instant, PeerId};
 use switchboard_transport::{
-    Credentials, Fds, Interest, Listener, Poller, Ready, Reaper, Stream, clock, exit_of, peer_pidfd, process,
+    Credentials, Fds, Interest, Listener, Poller, Ready, Reaper, Stream, WallClock, clock, exit_of,
+    has_ended, peer_pidfd, process,
 };
 
 use crate::buffer::{Buffers, Slice};
 use crate::door::{Door, Visit};
 use crate::identity::identity;
 use crate::link::Links;
+use crate::log::{LOG, Log};
 use crate::logger::{Level, Logger};
 
 /// Everything the loop owns.
@@ -31,11 +33,15 @@ pub(crate) struct Reactor {
     pub(crate) doors: Vec<Door>,
     pub(crate) buffers: Buffers,
     pub(crate) logger: Logger,
+    /// Where durable things go; `None` where it could not be opened.
+    pub(crate) log: Option<Log>,
+    wall_clock: WallClock,
     reaper: Reaper,
     /// Descriptors that the reaper had no room for yet.
     unclosed: Vec<OwnedFd>,
 
-    effects: Vec<Effect<Slice>>,
+    /// What the core asked for besides frames, and that is not done yet.
+    chores: Vec<Effect<Slice>>,
     ready: Vec<Ready>,
     /// Tokens of the host that were ready.
     calls: Vec<u64>,
@@ -56,9 +62,48 @@ pub(crate) struct Reactor {
     pub(crate) fds: Fds,
 }
 
+/// Where the core's effects go. A frame goes straight to the queue of its link. The rest is done right
+/// after, in order: none of it changes where a frame of the same input goes.
+struct Outbox<'a> {
+    links: &'a mut Links,
+    buffers: &'a mut Buffers,
+    touched: &'a mut Vec<PeerId>,
+    chores: &'a mut Vec<Effect<Slice>>,
+}
+
+impl Outbox<'_> {
+    #[inline]
+    fn send(&mut self, to: PeerId, header: &Header, tail: SendTail<Slice>) {
+        let Some(link) = self.links.get_mut(to) else { return };
+        if link.mute {
+            return;
+        }
+        link.out.push(header, tail, self.buffers);
+        if !link.touched {
+            link.touched = true;
+            self.touched.push(to);
+        }
+    }
+}
+
+impl Effects<Slice> for Outbox<'_> {
+    fn forward(&mut self, to: PeerId, header: &Header, tail: &Slice) {
+        self.send(to, header, SendTail::Forward(tail.clone()));
+    }
+
+    fn push(&mut self, effect: Effect<Slice>) {
+        match effect {
+            Effect::Send { to, header, tail } => self.send(to, &header, tail),
+            chore => self.chores.push(chore),
+        }
+    }
+}
+
 /// The first token that is the host's; a listener's is its place in the list. A link's token has a
 /// generation in its upper half, which starts at 1.
 pub(crate) const HOST: u64 = 1 << 16;
+
+const WALL_CLOCK: u64 = HOST + 201;
 
 /// How long a connection that was lost without a goodbye is held for its process's exit status,
 /// which the kernel has only after its parent has taken note. In nanoseconds.
@@ -71,6 +116,8 @@ impl Reactor {
     pub(crate) fn new(core: Broker<Slice>, listeners: Vec<Listener>, spin: Duration) -> io::Result<Self> {
         let poller = Poller::new()?;
         let open = |(token, listener)| Door::open(listener, token, &poller);
+        let wall_clock = WallClock::new()?;
+        poller.add(&wall_clock, WALL_CLOCK, Interest::READ)?;
         let doors = (0..).zip(listeners).map(open).collect::<io::Result<_>>()?;
         Ok(Self {
             doors,
@@ -79,9 +126,11 @@ impl Reactor {
             poller,
             buffers: Buffers::new(),
             logger: Logger::start()?,
+            log: None,
+            wall_clock,
             reaper: Reaper::start()?,
             unclosed: Vec::new(),
-            effects: Vec::new(),
+            chores: Vec::new(),
             ready: Vec::new(),
             calls: Vec::new(),
             touched: Vec::new(),
@@ -107,6 +156,8 @@ impl Reactor {
         for &event in &ready {
             match event.token {
                 token if token < HOST => self.answer_the_door(token as usize),
+                LOG => self.log_progress(),
+                WALL_CLOCK => self.read_wall_clock()?,
                 token if token >> 32 == 0 => self.calls.push(token),
                 token => self.attend(PeerId::from_wire(token), event),
             }
@@ -119,6 +170,9 @@ impl Reactor {
         self.expire();
         self.write_touched();
         self.report_written();
+        if let Some(log) = &mut self.log {
+            log.commit();
+        }
         self.close_descriptors();
         Ok(())
     }
@@ -147,26 +201,30 @@ impl Reactor {
     }
 
     /// Hands one input to the core and carries out what it answers.
+    #[inline(always)]
     pub(crate) fn handle(&mut self, input: Input<Slice>) {
-        let mut effects = std::mem::take(&mut self.effects);
-        self.core.handle(Instant(self.now), input, &mut effects);
-        for effect in effects.drain(..) {
-            self.carry_out(effect);
+        let Self { core, links, buffers, touched, chores, now, .. } = self;
+        core.handle(Instant(*now), input, &mut Outbox { links, buffers, touched, chores });
+        if !self.chores.is_empty() {
+            self.carry_out();
         }
-        self.effects = effects;
     }
 
-    fn carry_out(&mut self, effect: Effect<Slice>) {
-        match effect {
+    /// Does what the core asked for besides frames.
+    #[cold]
+    fn carry_out(&mut self) {
+        let mut chores = std::mem::take(&mut self.chores);
+        for chore in chores.drain(..) {
+            self.do_chore(chore);
+        }
+        self.chores = chores;
+    }
+
+    fn do_chore(&mut self, chore: Effect<Slice>) {
+        match chore {
             Effect::Send { to, header, tail } => {
-                let Some(link) = self.links.get_mut(to) else { return };
-                if !link.mute {
-                    link.out.push(&header, tail, &mut self.buffers);
-                    if !link.touched {
-                        link.touched = true;
-                        self.touched.push(to);
-                    }
-                }
+                let Self { links, buffers, touched, chores, .. } = self;
+                Outbox { links, buffers, touched, chores }.send(to, &header, tail);
             }
             Effect::Resume { peer } => {
                 let Some(link) = self.links.get_mut(peer) else { return };
@@ -186,22 +244,34 @@ impl Reactor {
                 self.touch(peer);
             }
             Effect::Forget { peer } => self.links.forget(peer),
-            Effect::Append { .. } | Effect::Roll { .. } | Effect::DropSegment { .. } => {
-                unreachable!("no log was handed in")
+            Effect::Append { position, head, tail, sync } => {
+                self.ready_log().append(position, &head, tail.as_ref(), sync);
             }
+            Effect::Roll { segment } => self.ready_log().roll(segment),
+            Effect::DropSegment { segment } => self.ready_log().drop_segment(segment),
             Effect::Reload => self.reload_wanted = true,
             Effect::Log(fact) => self.logger.fact(fact),
         }
     }
 
+    fn ready_log(&mut self) -> &mut Log {
+        self.log.as_mut().expect("the core appends only to a log that is ready")
+    }
+
+    /// Tells the core what the wall clock says: at the start, and when somebody has set it.
+    pub(crate) fn read_wall_clock(&mut self) -> io::Result<()> {
+        self.wall_clock.reset()?;
+        self.now = clock::monotonic_ns();
+        self.handle(Input::Clock { wall_ns: clock::wall_ns() });
+        Ok(())
+    }
+
     /// Asks the core for room for a large frame; if there is none, the link was paused.
     pub(crate) fn admit(&mut self, peer: PeerId, bytes: usize) -> bool {
-        let mut effects = std::mem::take(&mut self.effects);
-        let admitted = self.core.admit(Instant(self.now), peer, bytes as u64, &mut effects);
-        for effect in effects.drain(..) {
-            self.carry_out(effect);
-        }
-        self.effects = effects;
+        let Self { core, links, buffers, touched, chores, now, .. } = self;
+        let mut outbox = Outbox { links, buffers, touched, chores };
+        let admitted = core.admit(Instant(*now), peer, bytes as u64, &mut outbox);
+        self.carry_out();
         admitted
     }
 
@@ -274,16 +344,18 @@ impl Reactor {
     /// Closes a link and tells the core.
     fn bury(&mut self, peer: PeerId) {
         let Some(mut link) = self.links.remove(peer) else { return };
-        let exit = match &link.mourned {
-            Some(pidfd) => exit_of(pidfd),
-            None if link.closing || link.pid == process::id() => None,
-            None => peer_pidfd(&link.stream).and_then(exit_of),
+        let was_mourned = link.mourned.is_some();
+        let pidfd = match link.mourned.take() {
+            Some(pidfd) => Some(pidfd),
+            None if link.pid == process::id() => None,
+            None => peer_pidfd(&link.stream),
         };
-        self.mourning.retain(|&(_, mourned)| mourned != peer || link.mourned.is_none());
+        let exit = if link.closing { None } else { pidfd.as_ref().and_then(exit_of) };
+        let process_ended = exit.is_some() || pidfd.as_ref().is_some_and(has_ended);
+        self.mourning.retain(|&(_, mourned)| mourned != peer || !was_mourned);
         link.out.clear(&mut self.buffers);
         drop(link);
         self.freed = true;
-        let process_ended = exit.is_some();
         let exit_status = exit.map(|exit| exit.wait_status());
         self.handle(Input::Disconnect { peer, how: Departure { exit_status, process_ended } });
     }

@@ -3,14 +3,17 @@
 use std::fmt;
 use std::sync::Arc;
 
+use switchboard_protocol::{HEADER_BYTES, Header, PART_HEADER_BYTES, flags, padded, part_bytes, write_part};
+
 use crate::driver::{Shared, Target, after};
 use crate::session::{Method, SendSpec, write_send};
-use crate::{Board, CallError, Context, Service};
+use crate::{Board, CallError, Context, Service, Topic};
 
 /// Collects one-way messages and sends them together: a message costs little more than copying it.
 /// Made by [`Board::batch`]; sends what is left when it is dropped.
 ///
-/// Messages of one batch stay in their order. What is sent beside the batch is not ordered with it
+/// Consecutive small messages to the same target and method travel in one frame (SPEC 2.9), and each
+/// arrives as the message it is. Messages of one batch stay in their order. What is sent beside the batch is not ordered with it
 /// before [`Batch::flush`].
 ///
 /// ```
@@ -29,8 +32,18 @@ use crate::{Board, CallError, Context, Service};
 pub struct Batch {
     board: Arc<Shared>,
     frames: Vec<u8>,
+    /// The frame at the end of `frames` that further messages may go into.
+    open: Option<OpenFrame>,
     /// The handle that was used last, and what is left of the room that was set aside there.
     outlet: Option<Outlet>,
+}
+
+/// A SEND whose payload is a batch of at least one message.
+struct OpenFrame {
+    /// Where it begins in `frames`.
+    start: usize,
+    method: u32,
+    messages: u32,
 }
 
 struct Outlet {
@@ -38,6 +51,9 @@ struct Outlet {
     handle: u64,
     connection: u64,
     room: u64,
+    payload_bytes_max: usize,
+    /// The most that is put into one frame of many.
+    frame_bytes_max: usize,
     /// In broker time; 0 for none.
     deadline: u64,
     /// In our time; 0 for none.
@@ -49,9 +65,19 @@ struct Outlet {
 /// Collected bytes are sent when they are this many.
 const BATCH_BYTES: usize = 64 << 10;
 
+/// A frame of many messages is at most this long: enough that its header costs nothing, and little
+/// enough that what is behind it does not wait for long.
+const FRAME_BYTES_MAX: usize = 32 << 10;
+
+/// Longer messages get a frame of their own.
+const PART_BYTES_MAX: usize = 4 << 10;
+
+/// The most that padding adds to a frame of whole parts.
+const FRAME_PADDING: u64 = 8;
+
 impl Batch {
     pub(crate) fn new(board: &Board) -> Self {
-        Self { board: Arc::clone(&board.shared), frames: Vec::new(), outlet: None }
+        Self { board: Arc::clone(&board.shared), frames: Vec::new(), open: None, outlet: None }
     }
 
     /// Adds a message for method 0, with the board's time-out. Sends what was collected if it is
@@ -72,22 +98,110 @@ impl Batch {
     /// As there.
     #[inline]
     pub fn send_method(&mut self, service: &Service, method: u32, payload: &[u8]) -> Result<(), CallError> {
-        let mut spec = SendSpec { method: Method::Number(method), payload, ..SendSpec::default() };
-        let bytes = spec.frame_bytes(0);
+        self.send_to(&service.target, method, payload)
+    }
+
+    /// Adds a message to be published; see [`Batch::send`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    #[inline]
+    pub fn publish(&mut self, topic: &Topic, payload: impl AsRef<[u8]>) -> Result<(), CallError> {
+        self.send_to(topic.publisher(), 0, payload.as_ref())
+    }
+
+    #[inline]
+    pub(crate) fn send_to(
+        &mut self,
+        target: &Arc<Target>,
+        method: u32,
+        payload: &[u8],
+    ) -> Result<(), CallError> {
+        if let (Some(open), Some(outlet)) = (&mut self.open, &mut self.outlet) {
+            let bytes = part_bytes(payload.len());
+            if open.method == method
+                && outlet.room >= bytes as u64
+                && self.frames.len() - open.start + bytes <= outlet.frame_bytes_max
+                && payload.len() <= PART_BYTES_MAX
+                && Arc::ptr_eq(&outlet.target, target)
+            {
+                outlet.room -= bytes as u64;
+                open.messages += 1;
+                write_part(&mut self.frames, 0, payload);
+                return Ok(());
+            }
+        }
+        self.begin_frame(target, method, payload)
+    }
+
+    /// A message that begins a frame: one of its own if it is long, else one for many.
+    fn begin_frame(&mut self, target: &Arc<Target>, method: u32, payload: &[u8]) -> Result<(), CallError> {
+        self.close_frame();
+        if self.frames.len() >= BATCH_BYTES {
+            self.flush()?;
+        }
+        let of_many = (HEADER_BYTES + part_bytes(payload.len())) as u64 + FRAME_PADDING;
+        let alone = padded(HEADER_BYTES + payload.len()) as u64;
+        let bytes = of_many.max(alone);
         let fits = match &self.outlet {
-            Some(outlet) => outlet.room >= bytes && Arc::ptr_eq(&outlet.target, &service.target),
+            Some(outlet) => {
+                outlet.room >= bytes
+                    && payload.len() <= outlet.payload_bytes_max
+                    && Arc::ptr_eq(&outlet.target, target)
+            }
             None => false,
         };
         if !fits {
-            self.make_room(service, bytes, payload.len())?;
+            self.make_room(target, bytes, payload.len())?;
         }
         let outlet = self.outlet.as_mut().expect("room was made");
-        outlet.room -= bytes;
-        spec.handle = outlet.handle;
-        spec.priority = outlet.priority;
-        spec.parent = outlet.parent;
+        let is_alone = payload.len() > PART_BYTES_MAX
+            || HEADER_BYTES + part_bytes(payload.len()) > outlet.frame_bytes_max;
+        let spec = SendSpec {
+            method: Method::Number(method),
+            handle: outlet.handle,
+            priority: outlet.priority,
+            parent: outlet.parent,
+            batch: !is_alone,
+            payload: if is_alone { payload } else { &[] },
+            ..SendSpec::default()
+        };
+        let start = self.frames.len();
         write_send(&mut self.frames, &spec, outlet.deadline);
-        if self.frames.len() >= BATCH_BYTES { self.flush() } else { Ok(()) }
+        if is_alone {
+            outlet.room -= alone;
+            return if self.frames.len() >= BATCH_BYTES { self.flush() } else { Ok(()) };
+        }
+        outlet.room -= of_many;
+        write_part(&mut self.frames, 0, payload);
+        self.open = Some(OpenFrame { start, method, messages: 1 });
+        Ok(())
+    }
+
+    /// Completes the frame that is open: its length is known now. One that is for a single message
+    /// becomes an ordinary one.
+    fn close_frame(&mut self) {
+        let Some(open) = self.open.take() else { return };
+        let outlet = self.outlet.as_mut().expect("a frame is open on an outlet");
+        let bytes = self.frames[open.start..].first_chunk().expect("a frame has a header");
+        let mut header = Header::from_bytes(bytes).expect("it was written here");
+        let mut end = self.frames.len();
+        // What was set aside, of which some may be left over.
+        let aside = (end - open.start) as u64 + FRAME_PADDING;
+        if open.messages == 1 {
+            header.flags &= !flags::BATCH;
+            let payload = open.start + HEADER_BYTES;
+            let len = self.frames[payload..].first_chunk().expect("a part has a header");
+            end = payload + u32::from_le_bytes(*len) as usize;
+            self.frames.copy_within(payload + PART_HEADER_BYTES..end + PART_HEADER_BYTES, payload);
+        }
+        header.len = (end - open.start) as u32;
+        self.frames[open.start..open.start + HEADER_BYTES].copy_from_slice(&header.to_bytes());
+        let whole = padded(header.len as usize);
+        self.frames.truncate(end);
+        self.frames.resize(open.start + whole, 0);
+        outlet.room += aside - whole as u64;
     }
 
     /// Sends what was collected, and waits until the socket has taken it. (Whether it was delivered:
@@ -98,6 +212,7 @@ impl Batch {
     /// `PeerDied` if the connection is lost, `DeadlineExceeded` if the broker takes nothing. What was
     /// collected is then lost.
     pub fn flush(&mut self) -> Result<(), CallError> {
+        self.close_frame();
         let written = self.write();
         self.give_room_back();
         written
@@ -120,13 +235,12 @@ impl Batch {
     }
 
     #[cold]
-    fn make_room(&mut self, service: &Service, bytes: u64, payload_bytes: usize) -> Result<(), CallError> {
+    fn make_room(&mut self, target: &Arc<Target>, bytes: u64, payload_bytes: usize) -> Result<(), CallError> {
         // What waits in front may be what the room is taken by.
         self.flush()?;
         let context = Context::current();
         let own = self.board.config.timeout.map_or(0, after);
         let our_deadline = Context::inherit_deadline(context, own);
-        let target = &service.target;
         let board = Arc::clone(&self.board);
         let (state, handle) = board.handle_of(board.lock(), target, our_deadline)?;
         let (state, handle) = board.ensure_window(state, target, handle, our_deadline)?;
@@ -142,6 +256,8 @@ impl Batch {
             handle,
             connection: state.link.connection,
             room,
+            payload_bytes_max,
+            frame_bytes_max: FRAME_BYTES_MAX.min(HEADER_BYTES + payload_bytes_max),
             deadline: state.session.to_broker_time(our_deadline),
             our_deadline,
             priority: context.map_or(0, |context| context.priority),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use switchboard_protocol::control::{Opened, Operation};
-use switchboard_protocol::{PeerId, Rights};
+use switchboard_protocol::{ObjectKind, PeerId, Rights, Verb};
 
 use crate::driver::{Awaits, Shared, Target, Until, after};
 use crate::{Batch, BoardBuilder, CallError, ConnectError, Handle, Notice, ServeBuilder, Service};
@@ -57,18 +57,7 @@ impl Board {
     ///
     /// A name that is none ends its calls with `Invalid`.
     pub fn service(&self, name: &str) -> Service {
-        let mut state = self.shared.lock();
-        let cached = state.services.get(name).and_then(std::sync::Weak::upgrade);
-        let target = cached.unwrap_or_else(|| {
-            let target = Arc::new(Target::named(
-                Arc::clone(&self.shared),
-                name,
-                switchboard_protocol::Verb::Call.right().0,
-            ));
-            state.services.insert(name.into(), Arc::downgrade(&target));
-            target
-        });
-        Service { target }
+        Service { target: Target::shared(&self.shared, name, ObjectKind::Service, Verb::Call.right()) }
     }
 
     /// A handle on a name with these rights, asked for at once: to be passed on (with `delegate`), or
@@ -79,7 +68,7 @@ impl Board {
     /// `Denied` where policy gives less than all of them, `Invalid` for a bad name, `Busy` beyond the
     /// quota of handles.
     pub fn open(&self, name: &str, rights: Rights) -> Result<Handle, CallError> {
-        let target = Target::named(Arc::clone(&self.shared), name, rights.0);
+        let target = Target::named(Arc::clone(&self.shared), name, ObjectKind::Service, rights.0);
         let deadline = self.shared.default_deadline();
         let (state, _) = self.shared.handle_of(self.shared.lock(), &target, deadline)?;
         self.shared.release(state);
@@ -130,8 +119,7 @@ impl Board {
 
     /// Whether it was closed, or lost for good.
     pub(crate) fn is_closed(&self) -> bool {
-        let state = self.shared.lock();
-        state.link.is_closed || (!state.link.is_up && !state.link.reconnects)
+        self.shared.is_closed()
     }
 
     /// This connection, as the broker names it; `None` while there is none.

@@ -1,11 +1,12 @@
 //! A call or a message with all that can be said about it.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use switchboard_protocol::{Epoch, HandleEntry};
 
 use crate::codec;
-use crate::driver::{CallParams, after};
+use crate::driver::{CallParams, Target, after};
 use crate::session::Method;
 use crate::{CallError, Context, Pass, Pending, Reply, ReplyStream, Service};
 
@@ -273,6 +274,9 @@ impl<'a> CallBuilder<'a> {
             parent: context.map(|context| (context.request, context.connection)),
             epoch: self.epoch,
             traceparent: self.traceparent,
+            extensions: &[],
+            batch: false,
+            leases: false,
             handles,
             handles_connection,
         }
@@ -281,6 +285,10 @@ impl<'a> CallBuilder<'a> {
     #[inline]
     pub(crate) fn payload_bytes(&self) -> &'a [u8] {
         self.payload
+    }
+
+    pub(crate) fn target(&self) -> &'a Arc<Target> {
+        &self.service.target
     }
 
     #[cfg(feature = "tokio")]

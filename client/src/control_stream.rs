@@ -49,7 +49,7 @@ impl ControlStream {
         self.shared.write_and_release(state);
         Some(match next? {
             Next::Item(item) => {
-                decode(&item.payload).ok_or_else(|| CallError::malformed("item of this stream"))
+                decode(&item.reply.payload).ok_or_else(|| CallError::malformed("item of this stream"))
             }
             // Only a cancel ends it well, and that is ours.
             Next::End(end) => Err(end.err().unwrap_or_else(|| CallError::malformed("stream without an end"))),

@@ -30,31 +30,39 @@ mod builder;
 mod call_builder;
 mod call_error;
 mod codec;
+mod consumer;
 mod context;
 mod control_stream;
 mod driver;
 mod fault;
+mod flow;
 mod handle;
 mod inspect;
 mod names;
 mod payload;
 mod pending;
 mod pipeline;
+mod push;
+mod queue;
 mod reply;
 mod request;
 mod serve;
 mod server;
 mod service;
 pub mod session;
+mod signal;
 mod stream;
+mod subscription;
 #[cfg(feature = "tokio")]
 pub mod tokio;
+mod topic;
 
 pub use batch::Batch;
 pub use board::{Board, Notices};
 pub use builder::BoardBuilder;
 pub use call_builder::CallBuilder;
 pub use call_error::CallError;
+pub use consumer::{ConsumeBuilder, Consumer, Leased, Peek, Queued};
 pub use context::{Context, Entered, Scoped, spawn};
 pub use driver::{ConnectError, Notice, Reconnect};
 pub use fault::Fault;
@@ -64,13 +72,23 @@ pub use names::{Change, Names, Watch};
 pub use payload::Payload;
 pub use pending::{Pending, wait_any};
 pub use pipeline::Pipeline;
+pub use push::{PendingPush, PushBuilder, Pushed};
+pub use queue::{Acked, Queue, QueueBuilder};
 pub use reply::Reply;
 pub use request::{ItemError, Request, Response};
 pub use serve::ServeBuilder;
 pub use server::Server;
 pub use service::Service;
 pub use session::Method;
+pub use signal::Signal;
 pub use stream::ReplyStream;
+pub use subscription::{Delivery, Message, SubscribeBuilder, Subscription};
+pub use switchboard_protocol::queue::{
+    DeadLetter, LeaseId, LeaseKind, Level, NackHow, Overflow, QueueInfo, Redriven,
+};
+pub use switchboard_protocol::signal::{Pulse, Raised};
+pub use switchboard_protocol::topic::{SlowPolicy, TopicInfo};
 pub use switchboard_protocol::{
     Epoch, Failure, Name, NameError, ObjectKind, Outcome, Pattern, PeerId, Rights, Verb, control,
 };
+pub use topic::{PublishBuilder, Published, Topic};

@@ -27,10 +27,15 @@ impl Pending {
     ///
     /// Any outcome of SPEC 4.6 but a reply.
     pub fn wait(mut self) -> Result<Reply, CallError> {
+        let end = self.wait_raw();
+        self.reply(end)
+    }
+
+    pub(crate) fn wait_raw(&mut self) -> End {
         let (state, end) = self.board.finish(self.board.lock(), self.ticket, self.deadline);
         self.is_over = true;
         self.board.release(state);
-        Ok(Reply::of(&self.board, end?))
+        end
     }
 
     /// Waits for the end, at most so long; gives itself back if it has not come.
@@ -39,8 +44,8 @@ impl Pending {
     ///
     /// `Err(self)` when the time is up; the call goes on.
     pub fn wait_timeout(mut self, timeout: Duration) -> Result<Result<Reply, CallError>, Self> {
-        match self.fetch(Until::At(after(timeout))) {
-            Some(end) => Ok(end),
+        match self.fetch_raw(Until::At(after(timeout))) {
+            Some(end) => Ok(self.reply(end)),
             None => Err(self),
         }
     }
@@ -48,6 +53,10 @@ impl Pending {
     /// The end, if it has come; reads what is there, and never waits. After it gave the end, it
     /// gives `None`.
     pub fn poll(&mut self) -> Option<Result<Reply, CallError>> {
+        self.poll_raw().map(|end| self.reply(end))
+    }
+
+    pub(crate) fn poll_raw(&mut self) -> Option<End> {
         if self.is_over {
             return None;
         }
@@ -61,7 +70,7 @@ impl Pending {
             self.is_over = true;
         }
         self.board.write_and_release(state);
-        end.map(|end| self.reply(end))
+        end
     }
 
     /// Gives the call up: it ends with `Cancelled`, unless its end is on the way; then that is what
@@ -74,7 +83,7 @@ impl Pending {
         self.board.write_and_release(state);
     }
 
-    fn fetch(&mut self, until: Until) -> Option<Result<Reply, CallError>> {
+    pub(crate) fn fetch_raw(&mut self, until: Until) -> Option<End> {
         let ticket = self.ticket;
         let (mut state, end) = self.board.wait(
             self.board.lock(),
@@ -91,7 +100,7 @@ impl Pending {
             self.is_over = true;
         }
         self.board.release(state);
-        end.map(|end| self.reply(end))
+        end
     }
 
     fn reply(&self, end: End) -> Result<Reply, CallError> {
@@ -145,7 +154,8 @@ pub fn wait_any(pending: &mut Vec<Pending>, timeout: Option<Duration>) -> Option
     );
     board.release(state);
     let mut ended = pending.swap_remove(found?);
-    ended.fetch(Until::At(0))
+    let end = ended.fetch_raw(Until::At(0))?;
+    Some(ended.reply(end))
 }
 
 impl Drop for Pending {

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use switchboard_protocol::control::{OnPeer, Open, Operation, PeerInfo};
-use switchboard_protocol::{Epoch, Extensions, ObjectKind, Outcome, PeerId, Rights, extension_type};
+use switchboard_protocol::{
+    Epoch, Extensions, ObjectKind, Outcome, Parts, PeerId, Rights, extension_type, flags,
+};
 
 use crate::codec;
 use crate::driver::{Awaits, Delivery, Owner, Shared, Until, after, decode_reply};
@@ -119,6 +121,22 @@ impl Request {
             return None;
         }
         Extensions::parse(&self.delivery.extensions)?.find(kind)
+    }
+
+    /// Whether it is many one-way messages in one (SPEC 2.9), still to be taken out.
+    #[inline]
+    pub(crate) fn is_batch(&self) -> bool {
+        self.delivery.request.is_none() && self.delivery.header.flags & flags::BATCH != 0
+    }
+
+    /// Becomes each message of the batch that it is, in order.
+    pub(crate) fn each_of_batch(&mut self, mut handle: impl FnMut(&mut Self)) {
+        self.delivery.header.flags &= !flags::BATCH;
+        let batch = self.take_payload();
+        for part in Parts::of(&batch) {
+            self.delivery.payload = Payload::copy_from(part.payload);
+            handle(self);
+        }
     }
 
     /// Whether it is a one-way message.

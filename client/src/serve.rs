@@ -168,7 +168,7 @@ impl ServeBuilder {
 
     fn run_work(self, work: Work) -> Result<(), CallError> {
         let workers = self.workers;
-        let core = self.begin()?;
+        let core = self.begin(&work)?;
         let server = Server::spawn(core, work, workers, 1)?;
         server.work_here();
         server.wait()
@@ -176,7 +176,7 @@ impl ServeBuilder {
 
     fn start_work(self, work: Work) -> Result<Server, CallError> {
         let workers = self.workers;
-        Server::spawn(self.begin()?, work, workers, 0)
+        Server::spawn(self.begin(&work)?, work, workers, 0)
     }
 
     pub(crate) fn body(&self) -> control::Serve {
@@ -191,7 +191,7 @@ impl ServeBuilder {
     }
 
     /// Owns the name, or stands by.
-    fn begin(&self) -> Result<Arc<ServerCore>, CallError> {
+    fn begin(&self, work: &Work) -> Result<Arc<ServerCore>, CallError> {
         let shared = &self.board.shared;
         let deadline = shared.default_deadline();
         let mut state = shared.ensure_up(shared.lock(), deadline)?;
@@ -203,6 +203,9 @@ impl ServeBuilder {
                 return Err(error);
             }
         };
+        if let Some(server) = state.server(core.serving) {
+            server.takes_batches = self.workers == 1 && work.takes_batches();
+        }
         let (mut state, end) = shared.finish(state, ticket, deadline);
         let begun = end.and_then(|reply| core.begun(&mut state, &reply));
         shared.release(state);

@@ -67,6 +67,15 @@ impl Work {
     ) -> Self {
         Self::Returns(Box::new(move |request, turn| {
             let entered = request.context().enter();
+            if request.is_batch() {
+                request.each_of_batch(|request| {
+                    // Of a one-way message nobody hears how it went.
+                    let _ = catch_unwind(AssertUnwindSafe(|| handler(request)));
+                });
+                drop(entered);
+                turn.consume(request);
+                return;
+            }
             let result = catch_unwind(AssertUnwindSafe(|| handler(request)));
             drop(entered);
             if request.is_one_way() {
@@ -88,6 +97,14 @@ impl Work {
             // A panic drops the request, which answers `Abandoned`; the server lives.
             let _ = catch_unwind(AssertUnwindSafe(|| handler(request)));
         }))
+    }
+
+    /// Whether it takes the messages of a batch out by itself, one after the other.
+    pub(crate) fn takes_batches(&self) -> bool {
+        match self {
+            Self::Returns(_) => true,
+            Self::Deferred(_) => false,
+        }
     }
 
     /// Has a request handled. `current` is the worker's own, from one to the next.

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::driver::{Awaits, End, RawReply, Shared, State, TicketId, Until, after};
+use crate::driver::{Awaits, End, Item, Shared, State, TicketId, Until, after};
 use crate::{CallError, Reply};
 
 /// The items of a streamed reply, in order, and then how it ended. Dropping it cancels the call.
@@ -32,7 +32,7 @@ pub(crate) struct Window {
 
 /// An item, or the end.
 pub(crate) enum Next {
-    Item(RawReply),
+    Item(Item),
     End(End),
 }
 
@@ -112,7 +112,7 @@ impl ReplyStream {
         // Credits that were granted just now go at once: nobody may come back for long.
         self.board.write_and_release(state);
         match next? {
-            Next::Item(item) => Some(Some(Reply::of(&self.board, item))),
+            Next::Item(item) => Some(Some(Reply::of(&self.board, item.reply))),
             Next::End(end) => {
                 self.is_over = true;
                 self.end = Some(end.map(|reply| Reply::of(&self.board, reply)));

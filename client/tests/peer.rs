@@ -1,79 +1,17 @@
 //! The blocking driver against a scripted peer in the place of a broker: stopped, wrong, full.
 
+mod common;
+
 use std::io::{IoSlice, Read, Write};
 use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use switchboard::control::{Opened, Operation};
 use switchboard::{Board, ConnectError, Outcome};
-use switchboard_protocol::{Decoder, Goodbye, GoodbyeReason, Header, Kind, Welcome, encode, write_frame};
+use switchboard_protocol::{Goodbye, GoodbyeReason, Header, Kind, encode, write_frame};
 use switchboard_transport::Stream;
 
-/// The broker's end of a connection.
-struct Peer {
-    socket: UnixStream,
-    decoder: Decoder,
-}
-
-impl Peer {
-    fn pair() -> (Stream, Self) {
-        let (ours, theirs) = Stream::pair().expect("a pair");
-        let socket = UnixStream::from(OwnedFd::from(theirs));
-        (ours, Self { socket, decoder: Decoder::default() })
-    }
-
-    fn receive(&mut self) -> (Header, Vec<u8>) {
-        loop {
-            if let Some((header, tail)) = self.decoder.next().expect("whole frames") {
-                return (header, tail.to_vec());
-            }
-            let mut bytes = [0; 65_536];
-            let count = self.socket.read(&mut bytes).expect("readable");
-            assert_ne!(count, 0, "the client closed");
-            self.decoder.push(&bytes[..count]);
-        }
-    }
-
-    fn say(&mut self, header: Header, payload: &[u8]) {
-        let mut bytes = Vec::new();
-        write_frame(&mut bytes, header, &[], &[], payload);
-        self.socket.write_all(&bytes).expect("writable");
-    }
-
-    fn greet(&mut self) {
-        assert_eq!(self.receive().0.kind, Kind::Hello);
-        let welcome = Welcome {
-            version: 1,
-            features: 0,
-            broker_ns: 0,
-            incarnation: 1,
-            peer: 1,
-            payload_bytes_max: 64 << 20,
-            calls_open_max: 64,
-            priority_max: 4,
-        };
-        self.say(Header::new(Kind::Welcome), &encode(&welcome));
-    }
-
-    /// Grants the handle that the client asks for.
-    fn open(&mut self) {
-        let (header, _) = self.receive();
-        assert_eq!((header.handle, header.method), (0, Operation::Open as u32));
-        let opened = Opened { handle: 7, rights: 2, epoch: 1, send_bytes: 1 << 20 };
-        self.say(Header { call: header.call, ..Header::new(Kind::Reply) }, &encode(&opened));
-    }
-}
-
-/// A board, while `script` plays the broker.
-fn against<T: Send>(script: impl FnOnce(Peer) -> T + Send, client: impl FnOnce(Board)) -> T {
-    let (stream, peer) = Peer::pair();
-    std::thread::scope(|scope| {
-        let script = scope.spawn(move || script(peer));
-        client(Board::builder().connect_over(stream).expect("greeted"));
-        script.join().expect("the script went well")
-    })
-}
+use common::peer::{Peer, against};
 
 #[test]
 fn a_broker_that_stops_does_not_keep_a_call_beyond_its_deadline_for_long() {

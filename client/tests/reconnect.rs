@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 use switchboard::{Board, BoardBuilder, Change, Notice, Outcome, Reconnect};
 use switchboard_broker::{Embedded, Options};
 
+use common::patiently;
+
 /// A broker at a place that outlives it.
 fn broker(directory: &Path) -> Embedded {
     let options = Options {
@@ -21,17 +23,6 @@ fn broker(directory: &Path) -> Embedded {
 
 fn builder(directory: &Path) -> BoardBuilder {
     Board::builder().socket(directory.join("switchboard.sock")).program("test")
-}
-
-fn patiently<T>(mut attempt: impl FnMut() -> Option<T>) -> T {
-    let begin = Instant::now();
-    loop {
-        if let Some(result) = attempt() {
-            return result;
-        }
-        assert!(begin.elapsed() < Duration::from_secs(30), "it never came");
-        std::thread::sleep(Duration::from_millis(5));
-    }
 }
 
 #[test]

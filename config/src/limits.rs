@@ -57,6 +57,7 @@ pub(crate) static LIMITS: &[LimitKey<Limits>] = keys!(Limits {
     link_bytes_max: Bytes, 64 << 10;
     link_bytes_reserved: Bytes, 64 << 10;
     unread_bytes_max: Bytes, 64 << 10;
+    pulses_max: Count, 0;
     subscriptions_max: Count, 0;
     subscription_messages: Count, 1;
     subscription_bytes: Bytes, 1 << 10;
@@ -142,6 +143,7 @@ mod tests {
             link_bytes_max: _,
             link_bytes_reserved: _,
             unread_bytes_max: _,
+            pulses_max: _,
             subscriptions_max: _,
             subscription_messages: _,
             subscription_bytes: _,
@@ -156,7 +158,7 @@ mod tests {
             user_default: _,
             users: _,
         } = Limits::default();
-        assert_eq!(LIMITS.len(), 25);
+        assert_eq!(LIMITS.len(), 26);
         let UserLimits {
             connections: _,
             connections_per_second: _,

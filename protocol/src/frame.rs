@@ -73,7 +73,7 @@ pub struct Decoder {
 /// A frame's length on the wire: `len` rounded up to 16 (SPEC 2.1).
 #[inline]
 pub const fn padded(len: usize) -> usize {
-    len.next_multiple_of(16)
+    (len + 15) & !15
 }
 
 impl Parser {

@@ -168,6 +168,19 @@ impl ObjectKind {
         })
     }
 
+    /// Whether a right means something on an object of this kind (SPEC 3.4).
+    pub const fn has(self, verb: Verb) -> bool {
+        match verb {
+            Verb::Delegate | Verb::Monitor | Verb::Admin => true,
+            Verb::Serve | Verb::Call => matches!(self, Self::Service),
+            Verb::Publish => matches!(self, Self::Topic),
+            Verb::Subscribe => matches!(self, Self::Topic | Self::Event),
+            Verb::Push | Verb::Pop => matches!(self, Self::Queue),
+            Verb::Signal => matches!(self, Self::Service | Self::Event),
+            Verb::Map => false,
+        }
+    }
+
     /// The word used on the command line.
     pub const fn as_str(self) -> &'static str {
         match self {

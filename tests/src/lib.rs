@@ -1,4 +1,5 @@
 //! Simulation, conformance, crash, end-to-end and fuzz tests of Switchboard.
 
+pub mod queue_worlds;
 pub mod rig;
 pub mod session_worlds;

@@ -1,10 +1,12 @@
 //! The broker's hot path with nothing around it: calls and sends through the core, from one client
 //! to one server. `hot_path WHAT COUNT` with WHAT `call`, `deadline` (calls with one) or `send`;
-//! `tests/bench/instructions` runs it under callgrind and says what one message costs.
+//! `tests/bench/instructions` runs it under callgrind and says what one message costs. Frames go as
+//! they do in the daemon: patched where they lie, and copied once.
 
+use serde::{Deserialize, Serialize};
 use std::hint::black_box;
 use switchboard_core::{
-    Broker, Effect, Identity, Input, Instance, Limits, Payload, Policy, SendTail, Settings,
+    Broker, Effect, Effects, Identity, Input, Instance, Limits, Payload, Policy, SendTail, Settings,
 };
 use switchboard_protocol::control::{Open, Opened, Operation, Serve, Served};
 use switchboard_protocol::{
@@ -12,7 +14,7 @@ use switchboard_protocol::{
 };
 
 /// A payload that costs nothing, so that only the broker is counted.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct Bytes(std::rc::Rc<[u8]>);
 
 impl Payload for Bytes {
@@ -24,6 +26,11 @@ impl Payload for Bytes {
     }
     fn keep(self) -> Self {
         self
+    }
+    fn set_head(&mut self, head: &[u8]) {
+        let mut bytes = self.0.to_vec();
+        bytes[..head.len()].copy_from_slice(head);
+        self.0 = bytes.into();
     }
 }
 
@@ -45,9 +52,30 @@ fn main() {
     println!("{what}: {count}");
 }
 
+/// Remembers what was sent last, as an out queue would.
+#[derive(Default)]
+struct Sent {
+    header: Option<Header>,
+    to: Option<PeerId>,
+    /// A body of the broker's own.
+    body: Vec<u8>,
+}
+
+impl Effects<Bytes> for Sent {
+    fn forward(&mut self, to: PeerId, header: &Header, _tail: &Bytes) {
+        (self.to, self.header) = (Some(to), Some(*header));
+    }
+
+    fn push(&mut self, effect: Effect<Bytes>) {
+        if let Effect::Send { to, header, tail: SendTail::Own(body) } = effect {
+            (self.to, self.header, self.body) = (Some(to), Some(header), body);
+        }
+    }
+}
+
 struct World {
     broker: Broker<Bytes>,
-    effects: Vec<Effect<Bytes>>,
+    effects: Sent,
     empty: Bytes,
     payload: Bytes,
     handle: u64,
@@ -67,7 +95,7 @@ impl World {
         let broker = Broker::new(settings, Instance { incarnation: 1, ..Instance::default() }, Instant(1));
         let bytes = |bytes: &[u8]| Bytes(bytes.into());
         let (empty, payload) = (bytes(&[]), bytes(&[7; 64]));
-        let mut world = Self { broker, effects: Vec::new(), empty, payload, handle: 0, serving: 0 };
+        let mut world = Self { broker, effects: Sent::default(), empty, payload, handle: 0, serving: 0 };
         for peer in [CLIENT, SERVER] {
             let identity = Identity { uid: 1000, gid: 1000, pid: 7, ..Identity::default() };
             world.handle(Input::Connect { peer, identity });
@@ -96,15 +124,10 @@ impl World {
     }
 
     fn own_body(&self) -> Vec<u8> {
-        let body = self.effects.iter().find_map(|effect| match effect {
-            Effect::Send { tail: SendTail::Own(body), .. } => Some(body.clone()),
-            _ => None,
-        });
-        body.expect("a reply of the broker's own")
+        self.effects.body.clone()
     }
 
     fn handle(&mut self, input: Input<Bytes>) {
-        self.effects.clear();
         self.broker.handle(Instant(2), input, &mut self.effects);
     }
 
@@ -115,7 +138,8 @@ impl World {
 
     /// The header of the frame that the last input sent; its bytes leave at once.
     fn sent(&mut self) -> Header {
-        let [Effect::Send { to, header, .. }] = self.effects[..] else { panic!("{:?}", self.effects) };
+        let header = self.effects.header.take().expect("a frame was sent");
+        let to = self.effects.to.expect("a frame was sent");
         self.handle(Input::Wrote { peer: to, bytes: (header.len as usize).next_multiple_of(16) });
         header
     }

@@ -15,7 +15,9 @@ use crate::topic::Topics;
 use crate::user::User;
 use crate::waiting::Waiting;
 use crate::watch::Watch;
-use crate::{Departure, Effect, Fact, Input, Instance, Limits, Payload, Policy, Recording, Settings};
+use crate::{
+    Departure, Effect, Effects, Fact, Input, Instance, Limits, Payload, Policy, Recording, Settings,
+};
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
@@ -86,7 +88,7 @@ pub struct Broker<P> {
 /// One input on its way through the broker: when, and what has come of it so far.
 pub(crate) struct Turn<'a, P> {
     pub(crate) now: Instant,
-    pub(crate) effects: &'a mut Vec<Effect<P>>,
+    pub(crate) effects: &'a mut dyn Effects<P>,
 }
 
 /// What a timer is for.
@@ -173,7 +175,7 @@ impl<P: Payload> Broker<P> {
         }
     }
 
-    /// Takes one thing that has happened and adds what is to be done about it to `effects`.
+    /// Takes one thing that has happened and tells `effects` what is to be done about it.
     ///
     /// Never fails: what the broker turns down is a frame to whoever asked, who breaks the protocol
     /// is told and closed. `now` must not go backwards.
@@ -181,12 +183,12 @@ impl<P: Payload> Broker<P> {
     /// # Panics
     ///
     /// If the driver breaks its part: a peer connected twice, a frame of one that never connected.
-    #[inline]
-    pub fn handle(&mut self, now: Instant, input: Input<P>, effects: &mut Vec<Effect<P>>) {
+    #[inline(always)]
+    pub fn handle(&mut self, now: Instant, input: Input<P>, effects: &mut dyn Effects<P>) {
         let mut turn = Turn { now, effects };
         let turn = &mut turn;
         match input {
-            Input::Frame { from, header, tail } => self.frame(turn, from, header, tail),
+            Input::Frame { from, mut header, tail } => self.frame(turn, from, &mut header, &tail),
             Input::Wrote { peer, bytes } => self.wrote(turn, peer.slot, bytes),
             Input::Wake => self.wake(turn),
             Input::Connect { peer, identity } => self.connect(turn, peer, identity),
@@ -210,7 +212,7 @@ impl<P: Payload> Broker<P> {
     /// Asks for room for a frame of which only the header has come and that is too large for the
     /// shared receive buffer. `false`: the peer was paused ([`Effect::Pause`]); ask again after
     /// [`Effect::Resume`]. `true`: the room is its until the frame is handed in.
-    pub fn admit(&mut self, now: Instant, from: PeerId, bytes: u64, effects: &mut Vec<Effect<P>>) -> bool {
+    pub fn admit(&mut self, now: Instant, from: PeerId, bytes: u64, effects: &mut dyn Effects<P>) -> bool {
         let mut turn = Turn { now, effects };
         match self.find_peer(from) {
             Some(slot) => self.reserve(&mut turn, slot, bytes),
@@ -238,10 +240,10 @@ impl<P: Payload> Broker<P> {
         self.shutting_down
     }
 
-    #[inline]
-    fn frame(&mut self, turn: &mut Turn<'_, P>, from: PeerId, header: Header, tail: P) {
+    /// The header is patched in place on its way to whom it goes.
+    fn frame(&mut self, turn: &mut Turn<'_, P>, from: PeerId, header: &mut Header, tail: &P) {
         // A deadline that has come counts, whatever frame came with it.
-        if self.timers.next().is_some_and(|at| at <= turn.now) {
+        if self.timers.is_due(turn.now) {
             self.wake(turn);
         }
         let slot = from.slot;
@@ -253,30 +255,20 @@ impl<P: Payload> Broker<P> {
         if 0 < peer.reserved {
             self.release(turn, slot);
         }
-        match stage {
-            Stage::Ready => {}
-            Stage::Greeting if header.kind == Kind::Hello => return self.hello(turn, slot, &header, &tail),
-            Stage::Greeting | Stage::Delayed => {
-                return self.expel(
-                    turn,
-                    slot,
-                    GoodbyeReason::Hello,
-                    "the first frame must be HELLO (SPEC 1.2)",
-                );
-            }
-            Stage::Closing | Stage::Gone => return,
+        if stage != Stage::Ready {
+            return self.early_or_late(turn, slot, stage, header, tail);
         }
         match header.kind {
             Kind::Call if header.handle == Handle::BROKER.to_wire() => {
-                self.control(turn, slot, header, &tail);
+                self.control(turn, slot, *header, tail);
             }
             Kind::Call => self.call(turn, slot, header, tail),
             Kind::Send => self.send(turn, slot, header, tail),
             Kind::Reply | Kind::Outcome => self.answer(turn, slot, header, tail),
             Kind::Item => self.item(turn, slot, header, tail),
-            Kind::Cancel => self.cancel(turn, slot, &header),
-            Kind::Credit if header.call == 0 => self.send_credit(turn, slot, &header),
-            Kind::Credit => self.stream_credit(turn, slot, &header),
+            Kind::Cancel => self.cancel(turn, slot, header),
+            Kind::Credit if header.call == 0 => self.send_credit(turn, slot, header),
+            Kind::Credit => self.stream_credit(turn, slot, header),
             Kind::Goodbye => {
                 self.peer_mut(slot).clean = header.method == GoodbyeReason::Done as u32;
                 self.expel(turn, slot, GoodbyeReason::Done, "goodbye");
@@ -290,6 +282,18 @@ impl<P: Payload> Broker<P> {
                     "only the broker sends WELCOME and EVENT (SPEC 2.3)",
                 );
             }
+        }
+    }
+
+    /// A frame of a peer that has not said hello yet, or that was told to go.
+    #[cold]
+    fn early_or_late(&mut self, turn: &mut Turn<'_, P>, slot: u32, stage: Stage, header: &Header, tail: &P) {
+        match stage {
+            Stage::Greeting if header.kind == Kind::Hello => self.hello(turn, slot, header, tail),
+            Stage::Greeting | Stage::Delayed => {
+                self.expel(turn, slot, GoodbyeReason::Hello, "the first frame must be HELLO (SPEC 1.2)");
+            }
+            Stage::Ready | Stage::Closing | Stage::Gone => {}
         }
     }
 
@@ -354,6 +358,7 @@ impl<P: Payload> Broker<P> {
         }
     }
 
+    #[inline(never)]
     fn work_off(&mut self, turn: &mut Turn<'_, P>) {
         let mut budget = SLICE;
         for _ in 0..self.work.len() {
@@ -393,6 +398,7 @@ impl<P: Payload> Broker<P> {
                 self.limits = limits;
                 for peer in self.peers.iter_mut().flatten() {
                     peer.priority_max = self.policy.priority_max(&peer.identity);
+                    peer.take_quotas(&self.limits);
                 }
                 self.work.push_back(Work::ReEvaluate { slot: 0 });
                 self.declare_topics(turn, topics);

@@ -89,42 +89,37 @@ const RETRY_AFTER_MS: u32 = 10;
 impl<P: Payload> Broker<P> {
     /// A CALL on a handle (SPEC 4.1).
     #[inline]
-    pub(crate) fn call(&mut self, turn: &mut Turn<'_, P>, from: u32, header: Header, tail: P) {
+    pub(crate) fn call(&mut self, turn: &mut Turn<'_, P>, from: u32, header: &mut Header, tail: &P) {
         self.counters.calls += 1;
         if let Err((outcome, message)) = self.try_call(turn, from, header, tail) {
-            self.refuse(turn, from, &header, outcome, &message);
+            self.refuse(turn, from, header, outcome, &message);
         }
     }
 
+    #[inline(always)]
     fn try_call(
         &mut self,
         turn: &mut Turn<'_, P>,
         from: u32,
-        mut header: Header,
-        tail: P,
+        header: &mut Header,
+        tail: &P,
     ) -> Result<(), (Outcome, String)> {
         let handle = self.find_handle(from, header.handle)?;
         let grip = &self.handles[handle];
-        let object = grip.object;
-        if !grip.rights.contains(Verb::Call.right()) || self.objects[object].kind != ObjectKind::Service {
+        if !grip.rights.contains(Verb::Call.right()) {
             return self.call_other(turn, from, handle, header, tail);
         }
-        self.check_payload(&header)?;
+        let object = grip.object;
+        self.check_payload(header)?;
         if header.flags & flags::BATCH != 0 {
-            return Err((
-                Outcome::Unsupported,
-                "a service takes batches of sends, not of calls (SPEC 2.9)".to_string(),
-            ));
+            return Err(no_batch());
         }
-        self.check_call_slot(from, &header)?;
-        self.inherit(from, &mut header);
+        self.check_call_slot(from, header)?;
+        self.inherit(from, header);
         if header.deadline != 0 && header.deadline <= turn.now.0 {
-            return Err((
-                Outcome::DeadlineExceeded,
-                "the deadline had passed when the call came".to_string(),
-            ));
+            return Err(too_late());
         }
-        self.check_owner(object, &header)?;
+        self.check_owner(object, header)?;
         let bytes = padded(header.len as usize) as u64;
         let server = if self.objects[object].waiting_len == 0 {
             self.choose_server(object, Epoch(header.epoch), true, bytes)
@@ -132,21 +127,14 @@ impl<P: Payload> Broker<P> {
             None
         };
         if server.is_none() {
-            if header.flags & flags::NO_WAIT != 0 {
-                return Err((
-                    Outcome::Busy,
-                    "no server has room now, and the call asked not to wait".to_string(),
-                ));
-            }
-            self.check_may_wait(object, Epoch(header.epoch))?;
-            self.check_waiting_quota(from, bytes)?;
+            self.check_call_may_wait(from, object, header, bytes)?;
         }
 
-        let call = self.enter_call(turn, from, object, &header);
+        let call = self.enter_call(turn, from, object, header);
         let taken = if header.handles == 0 {
             alloc::vec::Vec::new()
         } else {
-            match self.take_handles(turn, from, Some(call), &header, &tail) {
+            match self.take_handles(turn, from, Some(call), header, tail) {
                 Ok(taken) => taken,
                 Err(refusal) => {
                     self.erase_call(turn, call);
@@ -155,71 +143,116 @@ impl<P: Payload> Broker<P> {
             }
         };
         match server {
-            Some(server) => self.deliver_call(turn, server, call, header, tail, &taken),
-            None => self.wait_in_line(turn, from, object, Message::Call(call), header, tail, taken),
+            Some(server) => {
+                self.peer(from).stamp(header);
+                self.deliver_call(turn, server, call, header, tail, &taken);
+            }
+            None => {
+                self.wait_in_line(turn, from, object, Message::Call(call), *header, tail.clone(), taken);
+            }
         }
         Ok(())
     }
 
-    /// A CALL on what is no service, or without the right for one.
+    /// A CALL on what is no service (on which no handle has the right `call`), or without the right for one.
     #[cold]
+    #[inline(never)]
     fn call_other(
         &mut self,
         turn: &mut Turn<'_, P>,
         from: u32,
         handle: u32,
-        mut header: Header,
-        tail: P,
+        header: &mut Header,
+        tail: &P,
     ) -> Result<(), (Outcome, String)> {
-        let kind = self.objects[self.handles[handle].object].kind;
-        self.check_payload(&header)?;
-        self.inherit(from, &mut header);
-        match kind {
-            ObjectKind::Service => {
-                Err((Outcome::Denied, "the handle does not have the right `call`".to_string()))
-            }
-            ObjectKind::Topic => self.publish_call(turn, from, handle, header, tail),
-            ObjectKind::Queue => self.queue_call(turn, from, handle, header, tail),
-            ObjectKind::Event => self.signal_call(turn, from, handle, header, tail),
+        self.check_payload(header)?;
+        self.inherit(from, header);
+        match self.objects[self.handles[handle].object].kind {
+            ObjectKind::Service => Err(no_right_to_call()),
+            ObjectKind::Topic => self.publish_call(turn, from, handle, *header, tail.clone()),
+            ObjectKind::Queue => self.queue_call(turn, from, handle, *header, tail.clone()),
+            ObjectKind::Event => self.signal_call(turn, from, handle, *header, tail.clone()),
         }
     }
 
+    /// Whether a call may wait for a server to have room.
+    #[inline(never)]
+    fn check_call_may_wait(
+        &self,
+        from: u32,
+        object: u32,
+        header: &Header,
+        bytes: u64,
+    ) -> Result<(), (Outcome, String)> {
+        if header.flags & flags::NO_WAIT != 0 {
+            return Err((
+                Outcome::Busy,
+                "no server has room now, and the call asked not to wait".to_string(),
+            ));
+        }
+        self.check_may_wait(object, Epoch(header.epoch))?;
+        self.check_waiting_quota(from, bytes)
+    }
+
     /// Whether there is an owner, and the one that is expected.
+    #[inline(always)]
     pub(crate) fn check_owner(&self, object: u32, header: &Header) -> Result<(), (Outcome, String)> {
+        if self.objects[object].owners.is_empty()
+            || header.epoch != 0 && !self.is_current(object, Epoch(header.epoch))
+        {
+            return Err(self.no_owner(object, header));
+        }
+        Ok(())
+    }
+
+    #[cold]
+    fn no_owner(&self, object: u32, header: &Header) -> (Outcome, String) {
         let it = &self.objects[object];
         if it.owners.is_empty() {
             let message = match &it.name {
                 Some(name) => format!("nobody serves `{name}`"),
                 None => "the private service has ended".to_string(),
             };
-            return Err((Outcome::NoOwner, message));
+            return (Outcome::NoOwner, message);
         }
-        if header.epoch != 0 && !self.is_current(object, Epoch(header.epoch)) {
-            let message = format!(
-                "the owner expected had epoch {:#x}, the present one has {:#x}",
-                header.epoch, it.epoch.0
-            );
-            return Err((Outcome::OwnerChanged, message));
-        }
-        Ok(())
+        let message = format!(
+            "the owner expected had epoch {:#x}, the present one has {:#x}",
+            header.epoch, it.epoch.0
+        );
+        (Outcome::OwnerChanged, message)
     }
 
+    #[inline(always)]
     pub(crate) fn check_payload(&self, header: &Header) -> Result<(), (Outcome, String)> {
         let most = self.limits.payload_bytes_max as usize;
         if most < header.payload_len() {
-            let len = header.payload_len();
-            return Err((
-                Outcome::TooLarge,
-                format!("a payload of {len} bytes; this broker takes {most} (limits.payload_bytes_max)"),
-            ));
+            return Err(too_large(header.payload_len(), most));
         }
         Ok(())
     }
 
     /// SPEC 4.2, and the quotas of open calls.
+    #[inline(always)]
     pub(crate) fn check_call_slot(&self, from: u32, header: &Header) -> Result<(), (Outcome, String)> {
         let peer = self.peer(from);
-        let most = self.limits.of_user(peer.identity.uid).calls_open;
+        let (slot, most) = (header.call as u32, self.limits.calls_open_max);
+        if slot < peer.calls_open_max
+            && peer.calls.len() < peer.calls_open_max
+            && (header.call != 0 || header.flags & flags::STREAM == 0)
+            && peer.call_at(slot).is_none()
+            && self.calls.len() < most
+            && self.users[peer.user].calls < most / 2
+        {
+            return Ok(());
+        }
+        self.refuse_call_slot(from, header)
+    }
+
+    /// Which of the conditions of [`Self::check_call_slot`] does not hold.
+    #[cold]
+    fn refuse_call_slot(&self, from: u32, header: &Header) -> Result<(), (Outcome, String)> {
+        let peer = self.peer(from);
+        let most = peer.calls_open_max;
         let slot = header.call as u32;
         if most <= slot || most <= peer.calls.len() {
             let message = format!(
@@ -247,7 +280,7 @@ impl<P: Payload> Broker<P> {
 
     /// SPEC 4.4: a call in service of a request never outlives it and may have its priority; else
     /// policy caps the priority.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn inherit(&self, from: u32, header: &mut Header) {
         let mut most = self.peer(from).priority_max;
         if header.seq != 0 {
@@ -269,16 +302,23 @@ impl<P: Payload> Broker<P> {
     /// The request of that id, if this peer has it.
     #[inline]
     pub(crate) fn request_of(&self, server: u32, word: u64) -> Option<u32> {
+        self.request_at(server, word).map(|(call, _)| call)
+    }
+
+    /// The request of that id, if this peer has it, and at which of its servers.
+    #[inline(always)]
+    fn request_at(&self, server: u32, word: u64) -> Option<(u32, u32)> {
         let call = self.calls.find(word)?;
         match self.calls[call].target {
-            Target::Server(at) if self.servers[at].peer.slot == server => Some(call),
+            Target::Server(at) if self.servers[at].peer.slot == server => Some((call, at)),
             _ => None,
         }
     }
 
     /// Makes an open call of a frame that was let through.
+    #[inline(always)]
     pub(crate) fn enter_call(&mut self, turn: &Turn<'_, P>, from: u32, object: u32, header: &Header) -> u32 {
-        let peer = self.peer(from);
+        let peer = self.peers[from as usize].as_mut().expect("a peer that is connected");
         let (caller, user) = (peer.id, peer.user);
         let deadline = if header.deadline == 0 { Instant::NEVER } else { Instant(header.deadline) };
         let call = self.calls.insert(Call {
@@ -305,26 +345,25 @@ impl<P: Payload> Broker<P> {
             by_wait: Links::OUT,
             by_due: Links::OUT,
         });
+        peer.enter_call(header.call as u32, call);
+        peer.calls.push(&mut self.calls, call, |call| &mut call.by_caller);
         if deadline != Instant::NEVER {
             self.calls[call].timer = self.timers.insert(deadline, Timer::Call(call));
         }
         self.users[user].calls += 1;
         self.calls_open += 1;
-        let peer = self.peers[from as usize].as_mut().expect("a peer that is connected");
-        peer.enter_call(header.call as u32, call);
-        peer.calls.push(&mut self.calls, call, |call| &mut call.by_caller);
         call
     }
 
-    /// Gives a call to a server that has room for it.
-    #[inline]
+    /// Gives a call to a server that has room for it. Its header says already who it is from.
+    #[inline(always)]
     pub(crate) fn deliver_call(
         &mut self,
         turn: &mut Turn<'_, P>,
         server: u32,
         call: u32,
-        mut header: Header,
-        tail: P,
+        header: &mut Header,
+        tail: &P,
         taken: &[u64],
     ) {
         let word = self.calls.word(call);
@@ -333,7 +372,7 @@ impl<P: Payload> Broker<P> {
         header.call = word;
         header.priority = it.priority;
         header.deadline = if it.deadline == Instant::NEVER { 0 } else { it.deadline.0 };
-        let (caller, credit, stream) = (it.caller, it.credit, it.stream);
+        let (caller, credit, stream, object) = (it.caller, it.credit, it.stream, it.object);
         let at = &mut self.servers[server];
         at.outstanding += 1;
         header.handle = at.handle;
@@ -343,54 +382,66 @@ impl<P: Payload> Broker<P> {
         let peer = self.peers[to as usize].as_mut().expect("a peer that is connected");
         peer.requests.push(&mut self.calls, call, |call| &mut call.by_server);
         let handle = header.handle;
-        self.stamp(caller, &mut header);
-        let tail = self.tail_for(turn, to, tail, taken);
-        self.tap(turn, caller, to, &header, &tail, self.servers[server].object);
-        self.push(turn, to, header, tail);
+        self.pass_on(turn, caller, to, header, tail, taken, object, word);
         if stream && 0 < credit {
             let header = Header { handle, call: word, seq: credit, ..Header::new(Kind::Credit) };
             self.push(turn, to, header, SendTail::Empty);
         }
     }
 
-    /// Writes into a delivered frame who it is from (SPEC 5.1).
-    #[inline]
-    pub(crate) fn stamp(&self, from: PeerId, header: &mut Header) {
-        header.seq = from.to_wire();
-        header.caller = match self.peers.get(from.slot as usize).and_then(Option::as_ref) {
-            Some(peer) if peer.id == from => {
-                u64::from(peer.identity.uid) | u64::from(peer.identity.pid) << 32
-            }
-            // It sent and left while its message waited.
-            _ => 0,
-        };
-    }
-
-    /// The tail of a frame on its way to `to`, its handles replaced by the receiver's own.
-    #[inline]
-    pub(crate) fn tail_for(
+    /// Passes a frame on to `to`, its handles replaced by the receiver's own, and shows it to those who
+    /// watch its object, there with the broker's id of the request.
+    #[inline(always)]
+    #[expect(clippy::too_many_arguments, reason = "a frame on its way is all of this")]
+    pub(crate) fn pass_on(
         &mut self,
         turn: &mut Turn<'_, P>,
+        from: PeerId,
         to: u32,
-        tail: P,
+        header: &Header,
+        tail: &P,
         taken: &[u64],
-    ) -> SendTail<P> {
-        if taken.is_empty() {
+        object: u32,
+        request: u64,
+    ) {
+        if taken.is_empty() && self.monitors.is_empty() {
+            return self.forward(turn, to, header, tail);
+        }
+        self.patch_and_show(turn, from, to, header, tail, taken, object, request);
+    }
+
+    #[inline(never)]
+    #[expect(clippy::too_many_arguments, reason = "a frame on its way is all of this")]
+    fn patch_and_show(
+        &mut self,
+        turn: &mut Turn<'_, P>,
+        from: PeerId,
+        to: u32,
+        header: &Header,
+        tail: &P,
+        taken: &[u64],
+        object: u32,
+        request: u64,
+    ) {
+        let tail = tail.clone();
+        let tail = if taken.is_empty() {
             SendTail::Forward(tail)
         } else {
             SendTail::Patched(tail, self.give_handles(turn, to, taken))
-        }
+        };
+        let shown = Header { call: request, ..*header };
+        self.tap(turn, from, to, &shown, &tail, object);
+        self.push(turn, to, *header, tail);
     }
 
     /// REPLY and OUTCOME from a server (SPEC 5.4, 5.5).
     #[inline]
-    pub(crate) fn answer(&mut self, turn: &mut Turn<'_, P>, from: u32, mut header: Header, tail: P) {
-        let Some(call) = self.request_of(from, header.call) else {
+    pub(crate) fn answer(&mut self, turn: &mut Turn<'_, P>, from: u32, header: &mut Header, tail: &P) {
+        let Some((call, server)) = self.request_at(from, header.call) else {
             // Late, double or made up: nobody waits for it.
             self.counters.answers_late += 1;
             return;
         };
-        let Target::Server(server) = self.calls[call].target else { unreachable!("a request at a server") };
         if !self.calls[call].open {
             self.counters.answers_late += 1;
             return self.erase_call(turn, call);
@@ -399,18 +450,15 @@ impl<P: Payload> Broker<P> {
         let to = caller.slot;
         let len = padded(header.len as usize) as u64;
         if !self.has_unread_room(to, len) {
-            let message = format!(
-                "the service answered, but its {len} bytes do not fit beside what your connections have not read yet (limits.link_bytes_max, limits.user.unread_bytes)"
-            );
-            return self.end_answered(turn, call, Outcome::TooLarge, &message);
+            return self.end_unreadable(turn, call, len);
         }
-        if let Err((outcome, message)) = self.check_payload(&header) {
+        if let Err((outcome, message)) = self.check_payload(header) {
             return self.end_answered(turn, call, outcome, &message);
         }
         let taken = if header.handles == 0 {
             alloc::vec::Vec::new()
         } else {
-            match self.take_handles(turn, from, None, &header, &tail) {
+            match self.take_handles(turn, from, None, header, tail) {
                 Ok(taken) => taken,
                 Err((_, message)) => {
                     let message =
@@ -437,13 +485,19 @@ impl<P: Payload> Broker<P> {
         header.caller = 0;
         header.flags = 0;
         let object = it.object;
-        let tail = self.tail_for(turn, to, tail, &taken);
-        if !self.monitors.is_empty() {
-            let shown = Header { call: word, ..header };
-            self.tap(turn, self.servers[server].peer, to, &shown, &tail, object);
-        }
-        self.push(turn, to, header, tail);
-        self.erase_call(turn, call);
+        let from = self.servers[server].peer;
+        self.pass_on(turn, from, to, header, tail, &taken, object, word);
+        // Its caller is here, so nothing is to be forgotten of its user.
+        self.close_to_caller(call);
+        self.erase_request(turn, call, server);
+    }
+
+    #[cold]
+    fn end_unreadable(&mut self, turn: &mut Turn<'_, P>, call: u32, len: u64) {
+        let message = format!(
+            "the service answered, but its {len} bytes do not fit beside what your connections have not read yet (limits.link_bytes_max, limits.user.unread_bytes)"
+        );
+        self.end_answered(turn, call, Outcome::TooLarge, &message);
     }
 
     /// The server has answered, but the caller gets something else.
@@ -471,7 +525,7 @@ impl<P: Payload> Broker<P> {
     }
 
     /// ITEM from a server (SPEC 5.8).
-    pub(crate) fn item(&mut self, turn: &mut Turn<'_, P>, from: u32, mut header: Header, tail: P) {
+    pub(crate) fn item(&mut self, turn: &mut Turn<'_, P>, from: u32, header: &mut Header, tail: &P) {
         let Some(call) = self.request_of(from, header.call).filter(|&call| self.calls[call].open) else {
             self.counters.answers_late += 1;
             return;
@@ -491,13 +545,13 @@ impl<P: Payload> Broker<P> {
             let message = "the items that your connections have not read yet leave no room for the next (limits.link_bytes_max, limits.user.unread_bytes)";
             return self.end_by_broker(turn, call, Outcome::TooLarge, message);
         }
-        if let Err((outcome, message)) = self.check_payload(&header) {
+        if let Err((outcome, message)) = self.check_payload(header) {
             return self.end_by_broker(turn, call, outcome, &message);
         }
         let taken = if header.handles == 0 {
             alloc::vec::Vec::new()
         } else {
-            match self.take_handles(turn, from, Some(call), &header, &tail) {
+            match self.take_handles(turn, from, Some(call), header, tail) {
                 Ok(taken) => taken,
                 Err((_, message)) => {
                     let message = format!("the service streamed a handle that it cannot pass on: {message}");
@@ -514,10 +568,8 @@ impl<P: Payload> Broker<P> {
         header.caller = 0;
         header.flags &= flags::BATCH;
         header.method = 0;
-        let tail = self.tail_for(turn, to, tail, &taken);
         let from = self.peer(from).id;
-        self.tap(turn, from, to, &header, &tail, object);
-        self.push(turn, to, header, tail);
+        self.pass_on(turn, from, to, header, tail, &taken, object, caller_call);
     }
 
     /// CREDIT from a caller: room for items (SPEC 4.11).
@@ -688,6 +740,7 @@ impl<P: Payload> Broker<P> {
     }
 
     /// Ends a frame's call that never became one.
+    #[cold]
     pub(crate) fn refuse(
         &mut self,
         turn: &mut Turn<'_, P>,
@@ -723,13 +776,18 @@ impl<P: Payload> Broker<P> {
     }
 
     /// Takes a call from its caller: its slot, its timer, the handles that die with it.
+    #[inline(always)]
     fn close_to_caller(&mut self, call: u32) {
-        self.end_scope(call);
+        if !self.calls[call].scoped.is_empty() {
+            self.end_scope(call);
+        }
         let it = &mut self.calls[call];
         assert!(core::mem::replace(&mut it.open, false), "a call ends once");
         let (caller, slot, timer) =
             (it.caller, it.caller_call as u32, core::mem::replace(&mut it.timer, TimerId::NONE));
-        self.timers.remove(timer);
+        if timer != TimerId::NONE {
+            self.timers.remove(timer);
+        }
         let peer = self.peers[caller.slot as usize].as_mut().expect("a caller that is connected");
         peer.call_slots[slot as usize] = NONE;
         peer.calls.remove(&mut self.calls, call, |call| &mut call.by_caller);
@@ -741,7 +799,7 @@ impl<P: Payload> Broker<P> {
         if self.calls[call].open {
             self.close_to_caller(call);
         }
-        let Call { target, user, object, .. } = self.calls[call];
+        let Call { target, user, .. } = self.calls[call];
         match target {
             Target::Nowhere | Target::Reload => {}
             Target::Waiting(message) => self.unqueue(turn, message),
@@ -764,21 +822,35 @@ impl<P: Payload> Broker<P> {
             Target::Stored(_) => {}
             Target::Await(waiter) => self.end_await(turn, waiter),
             Target::Server(server) => {
-                self.forget_credit(call, server);
-                self.servers[server].outstanding -= 1;
-                let slot = self.servers[server].peer.slot;
-                let peer = self.peers[slot as usize].as_mut().expect("a server that is connected");
-                peer.requests.remove(&mut self.calls, call, |call| &mut call.by_server);
+                self.erase_request(turn, call, server);
+                return self.forget_user_if_unused(turn.now, user);
             }
         }
-        self.calls.remove(call);
+        self.calls.free(call);
         self.users[user].calls -= 1;
-        match target {
-            Target::Server(_) if self.objects[object].waiting_len != 0 => self.dispatch(turn, object),
-            Target::Wait(object) => self.release_object(turn, object),
-            _ => {}
+        if let Target::Wait(object) = target {
+            self.release_object(turn, object);
         }
         self.forget_user_if_unused(turn.now, user);
+    }
+
+    /// Takes a call, closed to its caller, from its server and out of the world.
+    #[inline(always)]
+    fn erase_request(&mut self, turn: &mut Turn<'_, P>, call: u32, server: u32) {
+        let Call { user, object, credit_due, .. } = self.calls[call];
+        if 0 < credit_due {
+            self.forget_credit(call, server);
+        }
+        let at = &mut self.servers[server];
+        at.outstanding -= 1;
+        let slot = at.peer.slot;
+        let peer = self.peers[slot as usize].as_mut().expect("a server that is connected");
+        peer.requests.remove(&mut self.calls, call, |call| &mut call.by_server);
+        self.calls.free(call);
+        self.users[user].calls -= 1;
+        if self.objects[object].waiting_len != 0 {
+            self.dispatch(turn, object);
+        }
     }
 
     pub(crate) fn end_watching(&mut self, peer: PeerId, user: u32) {
@@ -786,6 +858,31 @@ impl<P: Payload> Broker<P> {
         self.users[user].watches -= 1;
         self.watching -= 1;
     }
+}
+
+/// What a sender is told whose handle is for something else.
+#[cold]
+pub(crate) fn no_right_to_call() -> (Outcome, String) {
+    (Outcome::Denied, "the handle does not have the right `call`".to_string())
+}
+
+/// What a caller is told who makes one call of many messages.
+#[cold]
+fn no_batch() -> (Outcome, String) {
+    (Outcome::Unsupported, "a service takes batches of sends, not of calls (SPEC 2.9)".to_string())
+}
+
+/// What a caller is told whose deadline was over before the call began.
+#[cold]
+fn too_late() -> (Outcome, String) {
+    (Outcome::DeadlineExceeded, "the deadline had passed when the call came".to_string())
+}
+
+/// What a sender is told whose payload is over the limit.
+#[cold]
+fn too_large(len: usize, most: usize) -> (Outcome, String) {
+    let message = format!("a payload of {len} bytes; this broker takes {most} (limits.payload_bytes_max)");
+    (Outcome::TooLarge, message)
 }
 
 /// A duration as people write it.

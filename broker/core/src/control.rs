@@ -358,7 +358,7 @@ impl<P: Payload> Broker<P> {
 }
 
 /// A control body, or why it is none.
-fn parse<'a, T: serde::Deserialize<'a>>(body: &'a [u8]) -> Result<T, Refusal> {
+pub(crate) fn parse<'a, T: serde::Deserialize<'a>>(body: &'a [u8]) -> Result<T, Refusal> {
     decode(body)
         .ok_or_else(|| (Outcome::Invalid, "the body is not as the operation wants it (SPEC 7)".to_string()))
 }

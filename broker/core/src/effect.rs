@@ -108,6 +108,27 @@ impl<P: Payload> SendTail<P> {
     }
 }
 
+/// Who carries effects out, told of each as the broker asks for it. A list of effects does nothing but
+/// remember them in their order; a driver may put frames where they go without a stop in between.
+pub trait Effects<P> {
+    /// [`Effect::Send`] of a frame that came in, with its tail untouched. It is lent where it lies, so
+    /// that it is copied once: to where it leaves from.
+    fn forward(&mut self, to: PeerId, header: &Header, tail: &P);
+
+    /// Any other effect.
+    fn push(&mut self, effect: Effect<P>);
+}
+
+impl<P: Clone> Effects<P> for Vec<Effect<P>> {
+    fn forward(&mut self, to: PeerId, header: &Header, tail: &P) {
+        Vec::push(self, Effect::Send { to, header: *header, tail: SendTail::Forward(tail.clone()) });
+    }
+
+    fn push(&mut self, effect: Effect<P>) {
+        Vec::push(self, effect);
+    }
+}
+
 /// Something worth telling an operator.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Fact {

@@ -121,7 +121,7 @@ impl<P: Payload> Broker<P> {
         }
         let (root, delegated) = (grip.root, grip.lineage != 0);
         let handle = self.handles.insert(grip);
-        if delegated && self.find_peer_even_leaving(root) {
+        if delegated && self.is_connected(root) {
             let mut list = self.peer(root.slot).granted;
             list.push(&mut self.handles, handle, |grip| &mut grip.by_root);
             self.peer_mut(root.slot).granted = list;
@@ -158,7 +158,7 @@ impl<P: Payload> Broker<P> {
             list.remove(&mut self.handles, handle, |grip| &mut grip.by_holder);
             self.peer_mut(holder).handles = list;
         }
-        if lineage != 0 && self.find_peer_even_leaving(root) {
+        if lineage != 0 && self.is_connected(root) {
             let mut list = self.peer(root.slot).granted;
             list.remove(&mut self.handles, handle, |grip| &mut grip.by_root);
             self.peer_mut(root.slot).granted = list;
@@ -177,21 +177,28 @@ impl<P: Payload> Broker<P> {
         }
     }
 
-    /// Whether the root is there, be it on its way out: its list of granted handles still counts.
-    fn find_peer_even_leaving(&self, id: PeerId) -> bool {
+    /// Whether a peer is there, be it on its way out: its list of granted handles still counts.
+    pub(crate) fn is_connected(&self, id: PeerId) -> bool {
         self.peers.get(id.slot as usize).and_then(Option::as_ref).is_some_and(|peer| peer.id == id)
     }
 
     /// A handle of this peer, by its word on the wire.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn find_handle(&self, holder: u32, word: u64) -> Result<u32, (Outcome, String)> {
         match self.handles.find(word) {
             Some(handle) if self.handles[handle].holder == holder && !self.handles[handle].void => Ok(handle),
+            found => Err(self.no_handle(word, found)),
+        }
+    }
+
+    #[cold]
+    fn no_handle(&self, word: u64, found: Option<u32>) -> (Outcome, String) {
+        match found {
             // SPEC 3.6. The client may not have read of it yet.
             found if self.handles.has_left(word) || found.is_some_and(|handle| self.handles[handle].void) => {
-                Err((Outcome::HandleRevoked, "the handle was revoked, or closed".to_string()))
+                (Outcome::HandleRevoked, "the handle was revoked, or closed".to_string())
             }
-            _ => Err((Outcome::Invalid, "this connection has no such handle".to_string())),
+            _ => (Outcome::Invalid, "this connection has no such handle".to_string()),
         }
     }
 
@@ -211,6 +218,12 @@ impl<P: Payload> Broker<P> {
                 Outcome::Invalid,
                 format!("rights {:#x} are none, or not all defined (SPEC 3.4)", ask.rights),
             ));
+        }
+        let foreign = Verb::ALL.into_iter().find(|verb| wanted.contains(verb.right()) && !kind.has(*verb));
+        if let Some(verb) = foreign {
+            let message =
+                format!("the right `{}` means nothing on a {} (SPEC 3.4)", verb.as_str(), kind.as_str());
+            return Err((Outcome::Invalid, message));
         }
         // `open_as`: what counts is what the caller may do, and it lasts as long as the caller stays.
         let mut grip = self.own_grip(from, NONE, wanted);
@@ -459,6 +472,7 @@ impl<P: Payload> Broker<P> {
     }
 
     /// Gives the handles of a message to its receiver: the new handle table, in the same order.
+    #[inline(never)]
     pub(crate) fn give_handles(
         &mut self,
         turn: &mut Turn<'_, P>,

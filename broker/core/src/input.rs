@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use switchboard_protocol::{FrameError, Header, PeerId};
 
 /// One thing that has happened. Handed to [`crate::Broker::handle`] in the order in which it did.
+#[expect(clippy::large_enum_variant, reason = "an input is made where it is handed in, and never kept")]
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(bound = "P: Payload")]
 pub enum Input<P> {

@@ -6,6 +6,7 @@ use crate::broker::{Broker, Timer};
 use crate::call::Target;
 use crate::list::{Links, List};
 use crate::peer::Stage;
+use crate::signal::PULSES_MAX;
 use crate::slab::{NONE, Slab};
 use crate::user::User;
 use crate::waiting::Message;
@@ -26,6 +27,36 @@ impl<P: Payload> Broker<P> {
         self.check_peers();
         self.check_users();
         self.check_timers();
+        self.check_signals();
+    }
+
+    fn check_signals(&self) {
+        let mut pulses = 0;
+        let mut by_user: BTreeMap<u32, u32> = BTreeMap::new();
+        let mut waiting = 0;
+        for (signal, it) in self.signals.table.iter() {
+            assert_eq!(self.objects[it.object].body, signal, "an event belongs to its name");
+            let left: u32 = it.pulses.iter().map(|level| level.len() as u32).sum();
+            assert_eq!(left, it.pulses_len);
+            assert!(left <= PULSES_MAX, "SPEC 11.1");
+            pulses += left;
+            for left in it.pulses.iter().flatten() {
+                *by_user.entry(left.user).or_default() += 1;
+            }
+            for waiter in members(it.waiting, &self.signals.waiters, |waiter| waiter.by_signal) {
+                assert_eq!(self.signals.waiters[waiter].signal, signal);
+                waiting += 1;
+            }
+        }
+        for (waiter, it) in self.signals.waiters.iter() {
+            assert_eq!(self.calls[it.call].target, Target::Await(waiter));
+        }
+        assert_eq!(waiting, self.signals.waiters.len());
+        assert_eq!(pulses, self.signals.pulses);
+        assert!(pulses <= self.limits.pulses_max, "limits.pulses_max");
+        for (user, it) in self.users.iter() {
+            assert_eq!(by_user.remove(&user).unwrap_or(0), it.pulses, "pulses of a user");
+        }
     }
 
     fn check_names(&self) {
@@ -38,7 +69,11 @@ impl<P: Payload> Broker<P> {
             named += usize::from(it.name.is_some());
             owned += u32::from(it.name.is_some() && !it.owners.is_empty());
             assert!(
-                !it.owners.is_empty() || !it.standby.is_empty() || it.handles != 0 || !it.waits.is_empty(),
+                !it.owners.is_empty()
+                    || !it.standby.is_empty()
+                    || it.handles != 0
+                    || !it.waits.is_empty()
+                    || self.is_wanted(object),
                 "an object that nobody serves, holds or waits for is forgotten"
             );
             assert_eq!(it.owners.is_empty(), it.epoch == Epoch(0), "who owns has an epoch");
@@ -148,8 +183,8 @@ impl<P: Payload> Broker<P> {
                 | Target::Publish(_)
                 | Target::Consumer(_)
                 | Target::Push(_)
-                | Target::Stored(_)
-                | Target::Await(_) => {}
+                | Target::Stored(_) => {}
+                Target::Await(waiter) => assert_eq!(self.signals.waiters[waiter].call, call),
             }
             assert!(it.open || matches!(it.target, Target::Server(_)), "only a server keeps an ended call");
         }

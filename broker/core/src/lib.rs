@@ -45,7 +45,7 @@ mod watch;
 pub use broker::Broker;
 pub use declared::{QueueSettings, TopicSettings};
 pub use digest::Digest;
-pub use effect::{Effect, Fact, SendTail};
+pub use effect::{Effect, Effects, Fact, SendTail};
 pub use identity::Identity;
 pub use input::{Breach, Departure, Input, Instance, Settings};
 pub use limits::{Limits, UserLimits};

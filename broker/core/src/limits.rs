@@ -40,6 +40,8 @@ pub struct Limits {
     /// Bytes beyond `link_bytes_low` that wait to be read by all peers. An eighth more is kept for
     /// outcomes, credits and events.
     pub unread_bytes_max: u64,
+    /// Pulses of events that were not taken yet, of all users.
+    pub pulses_max: u32,
     /// Subscriptions of topics at once, of all users.
     pub subscriptions_max: u32,
     /// Messages that may wait for a subscription that asks for no other bound.
@@ -134,6 +136,7 @@ impl Default for Limits {
             link_bytes_max: 64 << 20,
             link_bytes_reserved: 4 << 20,
             unread_bytes_max: 1 << 30,
+            pulses_max: 262_144,
             subscriptions_max: 262_144,
             subscription_messages: 65_536,
             subscription_bytes: 16 << 20,

@@ -37,7 +37,7 @@ impl List {
         (self.head != NONE).then_some(self.head)
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn push<T>(&mut self, slab: &mut Slab<T>, slot: u32, through: Through<T>) {
         *through(&mut slab[slot]) = Links { prev: self.tail, next: NONE };
         match self.tail {
@@ -48,9 +48,9 @@ impl List {
         self.len += 1;
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn remove<T>(&mut self, slab: &mut Slab<T>, slot: u32, through: Through<T>) {
-        let Links { prev, next } = *through(&mut slab[slot]);
+        let Links { prev, next } = core::mem::replace(through(&mut slab[slot]), Links::OUT);
         match prev {
             NONE => self.head = next,
             prev => through(&mut slab[prev]).next = next,
@@ -59,7 +59,6 @@ impl List {
             NONE => self.tail = prev,
             next => through(&mut slab[next]).prev = prev,
         }
-        *through(&mut slab[slot]) = Links::OUT;
         self.len -= 1;
     }
 }

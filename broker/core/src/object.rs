@@ -110,7 +110,8 @@ impl<P: Payload> Broker<P> {
         if let Some(&object) = self.names.get(name) {
             let there = self.objects[object].kind;
             if there != kind {
-                let message = format!("`{name}` is a {}, not a {}", there.as_str(), kind.as_str());
+                let message =
+                    format!("`{name}` stands for a {}, not for a {}", there.as_str(), kind.as_str());
                 return Err((Outcome::Invalid, message));
             }
             return Ok(object);
@@ -207,7 +208,7 @@ impl<P: Payload> Broker<P> {
     }
 
     /// Whether an object that is no service lasts although nobody holds it.
-    fn is_wanted(&self, object: u32) -> bool {
+    pub(crate) fn is_wanted(&self, object: u32) -> bool {
         match self.objects[object].kind {
             ObjectKind::Service => false,
             ObjectKind::Topic => self.topic_is_wanted(object),
@@ -483,6 +484,7 @@ impl<P: Payload> Broker<P> {
     }
 
     /// Puts a server, whose peer's out queue is full, where [`Broker::wrote`] finds it.
+    #[inline(never)]
     pub(crate) fn stall(&mut self, server: u32) {
         if !core::mem::replace(&mut self.servers[server].stalled, true) {
             let slot = self.servers[server].peer.slot;
@@ -562,6 +564,7 @@ impl<P: Payload> Broker<P> {
     }
 
     /// Whether a server can take a message now; notes it as stalled if only its out queue is full.
+    #[inline(always)]
     pub(crate) fn has_room(&mut self, server: u32, call: bool, bytes: u64) -> bool {
         let it = &self.servers[server];
         let window = if call {
@@ -573,9 +576,13 @@ impl<P: Payload> Broker<P> {
         if !window {
             return false;
         }
-        let peer = self.peer(it.peer.slot);
-        if peer.unread <= u64::from(self.limits.link_bytes_high) && self.has_unread_room(peer.id.slot, 0) {
-            return peer.stage == Stage::Ready;
+        let slot = it.peer.slot;
+        let peer = self.peer(slot);
+        let (unread, ready) = (peer.unread, peer.stage == Stage::Ready);
+        if unread <= u64::from(self.limits.link_bytes_high)
+            && (unread <= u64::from(self.limits.link_bytes_low) || self.has_charged_room(slot, 0))
+        {
+            return ready;
         }
         self.stall(server);
         false
@@ -583,7 +590,7 @@ impl<P: Payload> Broker<P> {
 
     /// The server that gets the next message of an object, if one has room: of a pool, the one with
     /// the fewest unanswered requests. `expected` is the only epoch that counts, unless 0.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn choose_server(
         &mut self,
         object: u32,
@@ -595,6 +602,12 @@ impl<P: Payload> Broker<P> {
         if let [only] = it.owners[..] {
             return self.has_room(only, call, bytes).then_some(only);
         }
+        self.choose_of_pool(object, expected, call, bytes)
+    }
+
+    #[inline(never)]
+    fn choose_of_pool(&mut self, object: u32, expected: Epoch, call: bool, bytes: u64) -> Option<u32> {
+        let it = &self.objects[object];
         let count = it.owners.len() as u32;
         let rotor = it.rotor;
         let mut best: Option<(u32, u64, u32)> = None;

@@ -7,13 +7,13 @@ use serde::de::DeserializeOwned;
 /// The bytes of a frame after its header: extensions, handle table and payload, without padding.
 ///
 /// In production a slice of the receive buffer, reference-counted; in the simulator plain bytes. The
-/// broker moves it from an input to an effect. It looks inside only where a frame is addressed to
-/// the broker itself or carries handles or extensions that need its attention: where
+/// broker lends it from an input to an effect, and clones what waits. It looks inside only where a frame is
+/// addressed to the broker itself or carries handles or extensions that need its attention: where
 /// [`crate::Broker::reads_payload`] says so, and while that frame is handled, not later.
 ///
 /// What it is written as in a snapshot of the broker is its own affair, as long as it comes back with
 /// the same length: the daemon's is written as its length alone, and comes back as zeros.
-pub trait Payload: Serialize + DeserializeOwned {
+pub trait Payload: Clone + Serialize + DeserializeOwned {
     /// How many bytes.
     fn len(&self) -> usize;
 

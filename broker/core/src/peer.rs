@@ -4,15 +4,15 @@ use crate::broker::{Broker, Timer, Turn, Work};
 use crate::list::List;
 use crate::slab::NONE;
 use crate::timers::TimerId;
-use crate::{Breach, Departure, Effect, Fact, Identity, Payload, SendTail};
+use crate::{Breach, Departure, Effect, Fact, Identity, Limits, Payload, SendTail};
 use alloc::format;
 use alloc::rc::Rc;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 use switchboard_protocol::{
-    Event, FrameError, Goodbye, GoodbyeReason, HELLO_MAGIC, Header, Hello, Kind, Outcome, PeerId, VERSION,
-    Welcome, decode, encode, features, padded,
+    Event, FrameError, Goodbye, GoodbyeReason, HEADER_BYTES, HELLO_MAGIC, Header, Hello, Kind, Outcome,
+    PeerId, VERSION, Welcome, decode, encode, features, padded,
 };
 
 /// One connection.
@@ -21,11 +21,17 @@ pub(crate) struct Peer {
     pub(crate) id: PeerId,
     pub(crate) stage: Stage,
     pub(crate) identity: Rc<Identity>,
+    /// Its user id (lower half) and process id, as frames that it sends say when they arrive.
+    caller: u64,
     /// Slot in the broker's table of users.
     pub(crate) user: u32,
     pub(crate) program: String,
     /// Highest priority that policy gives it.
     pub(crate) priority_max: u8,
+    /// Calls that its user's quota lets it have open.
+    pub(crate) calls_open_max: u32,
+    /// Bytes that its user's connections may leave unread.
+    unread_bytes_max: u64,
     /// For hello, or for admission.
     pub(crate) timer: TimerId,
     /// Why it is not read at present: [`hold`].
@@ -120,6 +126,9 @@ impl<P: Payload> Broker<P> {
             id,
             stage: Stage::Greeting,
             priority_max: self.policy.priority_max(&identity),
+            calls_open_max: limits.calls_open,
+            unread_bytes_max: limits.unread_bytes,
+            caller: u64::from(uid) | u64::from(identity.pid) << 32,
             identity: Rc::new(identity),
             user,
             program: String::new(),
@@ -232,7 +241,7 @@ impl<P: Payload> Broker<P> {
             );
             return self.expel(turn, from, GoodbyeReason::Version, &message);
         }
-        let calls_open_max = self.limits.of_user(self.peer(from).identity.uid).calls_open;
+        let calls_open_max = self.peer(from).calls_open_max;
         let incarnation = self.incarnation;
         let peer = self.peer_mut(from);
         peer.stage = Stage::Ready;
@@ -350,45 +359,72 @@ impl<P: Payload> Broker<P> {
         Some(Work::Depart { slot, how, calls })
     }
 
-    /// Puts a frame into a peer's out queue and keeps count of it. Frames to those who are leaving
-    /// are dropped.
-    #[inline]
+    /// Puts a frame of the broker's own, or one that it changed, into a peer's out queue. Frames to
+    /// those who are leaving are dropped.
     pub(crate) fn push(&mut self, turn: &mut Turn<'_, P>, to: u32, mut header: Header, tail: SendTail<P>) {
-        let high = u64::from(self.limits.link_bytes_high);
-        let low = u64::from(self.limits.link_bytes_low);
-        let Some(peer) = self.peers[to as usize].as_mut() else { return };
-        if matches!(peer.stage, Stage::Closing | Stage::Gone) {
-            return;
-        }
         match &tail {
-            SendTail::Empty => header.len = Header::new(Kind::Hello).len,
+            SendTail::Empty => header.len = HEADER_BYTES as u32,
             SendTail::Own(body) | SendTail::Shown(body) => {
-                header.len = Header::new(Kind::Hello).len + body.len() as u32;
+                header.len = (HEADER_BYTES + body.len()) as u32;
                 header.ext_len = 0;
                 header.handles = 0;
             }
             SendTail::Forward(_) | SendTail::Patched(..) | SendTail::Extended(..) => {}
         }
+        let Some((to_id, unread)) = self.count_out(to, &header) else { return };
+        turn.effects.push(Effect::Send { to: to_id, header, tail });
+        if u64::from(self.limits.link_bytes_low) < unread {
+            self.much_unread(turn, to, header.kind);
+        }
+    }
+
+    /// Puts a frame that came in, its header patched and its tail untouched, into a peer's out queue.
+    #[inline(always)]
+    pub(crate) fn forward(&mut self, turn: &mut Turn<'_, P>, to: u32, header: &Header, tail: &P) {
+        let Some((to_id, unread)) = self.count_out(to, header) else { return };
+        turn.effects.forward(to_id, header, tail);
+        if u64::from(self.limits.link_bytes_low) < unread {
+            self.much_unread(turn, to, header.kind);
+        }
+    }
+
+    /// Keeps count of a frame on its way into a peer's out queue: whose that is, and what waits there.
+    /// `None` where nothing goes.
+    #[inline(always)]
+    fn count_out(&mut self, to: u32, header: &Header) -> Option<(PeerId, u64)> {
+        let peer = self.peers[to as usize].as_mut()?;
+        if matches!(peer.stage, Stage::Closing | Stage::Gone) {
+            return None;
+        }
         let bytes = padded(header.len as usize) as u64;
         peer.unread += bytes;
         peer.traffic.frames_out += 1;
         peer.traffic.bytes_out += bytes;
-        let (unread, to_id) = (peer.unread, peer.id);
-        turn.effects.push(Effect::Send { to: to_id, header, tail });
-        if low < unread {
-            self.charge_unread(to);
-            if high < unread {
-                self.hold(turn, to, hold::UNREAD);
-            }
-            // A goodbye is the last frame and comes once; to be too much must not end in another one.
-            if header.kind != Kind::Goodbye {
-                self.expel_if_not_reading(turn, to);
-            }
+        Some((peer.id, peer.unread))
+    }
+
+    /// More waits to be read by a peer than every peer may have.
+    #[inline(never)]
+    fn much_unread(&mut self, turn: &mut Turn<'_, P>, to: u32, last: Kind) {
+        self.charge_unread(to);
+        let peer = self.peer(to);
+        let with_reserve = |most: u64| most + most / 8;
+        let link = u64::from(self.limits.link_bytes_max) + u64::from(self.limits.link_bytes_reserved);
+        let within = peer.unread <= link
+            && self.users[peer.user].unread_bytes <= with_reserve(peer.unread_bytes_max)
+            && self.unread_bytes <= with_reserve(self.limits.unread_bytes_max);
+        if u64::from(self.limits.link_bytes_high) < peer.unread {
+            self.hold(turn, to, hold::UNREAD);
+        }
+        // A goodbye is the last frame and comes once; to be too much must not end in another one.
+        if !within && last != Kind::Goodbye {
+            self.expel_not_reading(turn, to);
         }
     }
 
     /// Counts what waits to be read by a peer against its user, as far as it is more than every peer
     /// may have.
+    #[inline(always)]
     fn charge_unread(&mut self, slot: u32) {
         let low = u64::from(self.limits.link_bytes_low);
         let peer = self.peers[slot as usize].as_mut().expect("a peer that is connected");
@@ -401,19 +437,18 @@ impl<P: Payload> Broker<P> {
 
     /// Messages are held back long before; what is left to pile up are outcomes and events. Whoever
     /// does not read even those is closed, so that memory stays bounded.
-    fn expel_if_not_reading(&mut self, turn: &mut Turn<'_, P>, slot: u32) {
+    #[cold]
+    fn expel_not_reading(&mut self, turn: &mut Turn<'_, P>, slot: u32) {
         let peer = self.peer(slot);
         let with_reserve = |most: u64| most + most / 8;
         let link = u64::from(self.limits.link_bytes_max) + u64::from(self.limits.link_bytes_reserved);
-        let quota = with_reserve(self.limits.of_user(peer.identity.uid).unread_bytes);
+        let quota = with_reserve(peer.unread_bytes_max);
         let (what, most) = if link < peer.unread {
             ("limits.link_bytes_max and link_bytes_reserved", link)
         } else if quota < self.users[peer.user].unread_bytes {
             ("limits.user.unread_bytes and an eighth", quota)
-        } else if with_reserve(self.limits.unread_bytes_max) < self.unread_bytes {
-            ("limits.unread_bytes_max and an eighth", with_reserve(self.limits.unread_bytes_max))
         } else {
-            return;
+            ("limits.unread_bytes_max and an eighth", with_reserve(self.limits.unread_bytes_max))
         };
         let message = format!(
             "{} bytes wait to be read by this connection, and {most} is the most ({what})",
@@ -424,27 +459,41 @@ impl<P: Payload> Broker<P> {
 
     /// Whether `bytes` more may wait to be read by a peer: replies and items, which nobody asked it
     /// to take at once, and messages to serve.
+    #[inline(always)]
     pub(crate) fn has_unread_room(&self, slot: u32, bytes: u64) -> bool {
+        self.peer(slot).unread + bytes <= u64::from(self.limits.link_bytes_low)
+            || self.has_charged_room(slot, bytes)
+    }
+
+    /// The same where they, or what waits already, count against the user.
+    #[inline(never)]
+    pub(crate) fn has_charged_room(&self, slot: u32, bytes: u64) -> bool {
         let peer = self.peer(slot);
         let charge = (peer.unread + bytes).saturating_sub(u64::from(self.limits.link_bytes_low));
-        if charge == 0 {
-            return true;
-        }
         let more = charge.saturating_sub(peer.charged);
         peer.unread + bytes <= u64::from(self.limits.link_bytes_max)
-            && self.users[peer.user].unread_bytes + more
-                <= self.limits.of_user(peer.identity.uid).unread_bytes
+            && self.users[peer.user].unread_bytes + more <= peer.unread_bytes_max
             && self.unread_bytes + more <= self.limits.unread_bytes_max
     }
 
     /// Bytes of the peer's out queue have left.
     pub(crate) fn wrote(&mut self, turn: &mut Turn<'_, P>, slot: u32, bytes: usize) {
-        let high = u64::from(self.limits.link_bytes_high);
-        let peer = self.peer_mut(slot);
+        let peer = self.peers[slot as usize].as_mut().expect("a peer that is connected");
         if peer.stage == Stage::Gone {
             return;
         }
         peer.unread = peer.unread.saturating_sub(bytes as u64);
+        let owing = peer.charged != 0 || peer.holds & hold::UNREAD != 0;
+        if owing || !peer.credits_due.is_empty() || !peer.stalled.is_empty() {
+            self.make_use_of_room(turn, slot);
+        }
+    }
+
+    /// What was held up by a peer's full out queue goes on, if the queue has room again.
+    #[inline(never)]
+    fn make_use_of_room(&mut self, turn: &mut Turn<'_, P>, slot: u32) {
+        let high = u64::from(self.limits.link_bytes_high);
+        let peer = self.peer(slot);
         let (unread, charged, held) = (peer.unread, peer.charged, peer.holds & hold::UNREAD != 0);
         if charged != 0 {
             self.charge_unread(slot);
@@ -547,6 +596,7 @@ impl<P: Payload> Broker<P> {
     }
 
     /// Gives back what [`Self::reserve`] set aside.
+    #[inline(never)]
     pub(crate) fn release(&mut self, turn: &mut Turn<'_, P>, slot: u32) {
         let peer = self.peer_mut(slot);
         let bytes = core::mem::take(&mut peer.reserved);
@@ -629,19 +679,34 @@ impl<P: Payload> Broker<P> {
         (peer.id == id && peer.stage != Stage::Gone).then_some(id.slot)
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn peer(&self, slot: u32) -> &Peer {
         self.peers[slot as usize].as_ref().expect("a peer that is connected")
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn peer_mut(&mut self, slot: u32) -> &mut Peer {
         self.peers[slot as usize].as_mut().expect("a peer that is connected")
     }
 }
 
 impl Peer {
+    /// Takes what it keeps of its user's quotas from new limits.
+    pub(crate) fn take_quotas(&mut self, limits: &Limits) {
+        let quotas = limits.of_user(self.identity.uid);
+        self.calls_open_max = quotas.calls_open;
+        self.unread_bytes_max = quotas.unread_bytes;
+    }
+
+    /// Writes into a frame of its that is delivered who it is from (SPEC 5.1).
+    #[inline(always)]
+    pub(crate) fn stamp(&self, header: &mut Header) {
+        header.seq = self.id.to_wire();
+        header.caller = self.caller;
+    }
+
     /// Enters an open call under the slot that its caller gave it.
+    #[inline(always)]
     pub(crate) fn enter_call(&mut self, caller_slot: u32, call: u32) {
         let at = caller_slot as usize;
         if self.call_slots.len() <= at {
@@ -652,6 +717,7 @@ impl Peer {
     }
 
     /// The open call under a caller's slot.
+    #[inline(always)]
     pub(crate) fn call_at(&self, caller_slot: u32) -> Option<u32> {
         self.call_slots.get(caller_slot as usize).copied().filter(|&call| call != NONE)
     }

@@ -5,6 +5,8 @@ use crate::call::Call;
 use crate::handle::Grip;
 use crate::object::{Object, Server};
 use crate::peer::{Peer, Stage};
+use crate::signal::Left;
+use crate::timers::Timers;
 use crate::waiting::Waiting;
 use crate::{Limits, Payload};
 use alloc::string::{String, ToString};
@@ -33,6 +35,10 @@ pub(crate) struct Counters {
     /// Large frames that had to wait for memory.
     pub(crate) starved: u64,
     pub(crate) monitor_lost: u64,
+    pub(crate) raised: u64,
+    pub(crate) pulses: u64,
+    /// Pulses that found no room.
+    pub(crate) pulses_dropped: u64,
     /// Ends of calls, by outcome.
     pub(crate) outcomes: [u64; 18],
 }
@@ -86,6 +92,7 @@ impl<P: Payload> Broker<P> {
             waiting_max,
             buffered_bytes_max,
             watches_max,
+            pulses_max,
             link_bytes_low,
             unread_bytes_max,
             ..
@@ -115,7 +122,7 @@ impl<P: Payload> Broker<P> {
                 "calls_open_max",
                 calls_open_max.into(),
                 self.calls.len().into(),
-                size(size_of::<Call>() + size_of::<Timer>()) + 32
+                size(size_of::<Call>() + Timers::<Timer>::BYTES_EACH) + 16
             ),
             of(
                 "waiting_max",
@@ -125,6 +132,7 @@ impl<P: Payload> Broker<P> {
             ),
             of("buffered_bytes_max", buffered_bytes_max, self.buffered_bytes, 1),
             of("watches_max", watches_max.into(), self.watching.into(), WATCH_BYTES),
+            of("pulses_max", pulses_max.into(), self.signals.pulses.into(), 2 * size(size_of::<Left>())),
             of("unread_bytes_max", unread_bytes_max + unread_bytes_max / 8, self.unread_bytes, 1),
         ]
     }
@@ -178,6 +186,9 @@ impl Counters {
             handles_dropped,
             starved,
             monitor_lost,
+            raised,
+            pulses,
+            pulses_dropped,
             outcomes,
         } = self;
         let named = [
@@ -194,6 +205,9 @@ impl Counters {
             ("handles_dropped", handles_dropped),
             ("starved", starved),
             ("monitor_lost", monitor_lost),
+            ("raised", raised),
+            ("pulses", pulses),
+            ("pulses_dropped", pulses_dropped),
         ];
         let by_outcome = Outcome::ALL.iter().zip(outcomes).map(|(outcome, value)| {
             let name = alloc::format!("outcome_{outcome}");

@@ -41,15 +41,12 @@ impl<T> Slab<T> {
     }
 
     /// Puts a value into a free slot.
+    #[inline(always)]
     pub(crate) fn insert(&mut self, value: T) -> u32 {
-        self.len += 1;
         if self.free == NONE {
-            let slot = self.slots();
-            assert!(slot < NONE, "a table of 2^32 slots");
-            // Generation 0 is left out: no valid handle or request is 0 on the wire.
-            self.entries.push(Entry { generation: 1, next_free: NONE, value: Some(value) });
-            return slot;
+            self.grow();
         }
+        self.len += 1;
         let slot = self.free;
         let entry = &mut self.entries[slot as usize];
         self.free = entry.next_free;
@@ -57,28 +54,48 @@ impl<T> Slab<T> {
         slot
     }
 
+    /// Makes one more slot.
+    #[cold]
+    fn grow(&mut self) {
+        let slot = self.slots();
+        assert!(slot < NONE, "a table of 2^32 slots");
+        // Generation 0 is left out: no valid handle or request is 0 on the wire.
+        self.entries.push(Entry { generation: 1, next_free: NONE, value: None });
+        self.free = slot;
+    }
+
     /// Takes the value out of a slot in use.
     pub(crate) fn remove(&mut self, slot: u32) -> T {
         let entry = &mut self.entries[slot as usize];
         let value = entry.value.take().expect("a slot in use");
-        entry.generation = entry.generation.checked_add(1).unwrap_or(1);
-        entry.next_free = self.free;
-        self.free = slot;
+        entry.vacate(&mut self.free, slot);
         self.len -= 1;
         value
     }
 
+    /// Drops the value of a slot in use, where it lies.
+    #[inline(always)]
+    pub(crate) fn free(&mut self, slot: u32) {
+        let entry = &mut self.entries[slot as usize];
+        assert!(entry.value.is_some(), "a slot in use");
+        entry.value = None;
+        entry.vacate(&mut self.free, slot);
+        self.len -= 1;
+    }
+
+    #[inline(always)]
     pub(crate) fn generation(&self, slot: u32) -> u32 {
         self.entries[slot as usize].generation
     }
 
     /// The slot and generation as one word, as it goes over the wire.
+    #[inline(always)]
     pub(crate) fn word(&self, slot: u32) -> u64 {
         u64::from(slot) | u64::from(self.generation(slot)) << 32
     }
 
     /// The slot that a word from the wire names, if its user is still the same.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn find(&self, word: u64) -> Option<u32> {
         let slot = word as u32;
         let entry = self.entries.get(slot as usize)?;
@@ -102,16 +119,25 @@ impl<T> Slab<T> {
     }
 }
 
+impl<T> Entry<T> {
+    /// Makes the slot the first of those that are free, for another generation.
+    #[inline(always)]
+    fn vacate(&mut self, free: &mut u32, slot: u32) {
+        self.generation = self.generation.checked_add(1).unwrap_or(1);
+        self.next_free = core::mem::replace(free, slot);
+    }
+}
+
 impl<T> core::ops::Index<u32> for Slab<T> {
     type Output = T;
-    #[inline]
+    #[inline(always)]
     fn index(&self, slot: u32) -> &T {
         self.entries[slot as usize].value.as_ref().expect("a slot in use")
     }
 }
 
 impl<T> core::ops::IndexMut<u32> for Slab<T> {
-    #[inline]
+    #[inline(always)]
     fn index_mut(&mut self, slot: u32) -> &mut T {
         self.entries[slot as usize].value.as_mut().expect("a slot in use")
     }

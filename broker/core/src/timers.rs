@@ -1,17 +1,36 @@
-//! What is to happen when: a heap in which an entry can be found, and so removed, at once.
+//! What is to happen when: a line of the moments that were set in their order, and a heap of the
+//! others. In both an entry can be found, and so removed, at once.
 
 use crate::slab::NONE;
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 use switchboard_protocol::Instant;
 
-/// Moments with what they are for, the earliest on top. A removed one is gone: nothing is left
-/// behind to be skipped later, so the size is that of what is really waited for.
+/// Moments with what they are for. A removed one is gone: nothing is left behind to be skipped later,
+/// so the size is that of what is really waited for.
+///
+/// Most deadlines are "so long from now", and so come later than those before them: they join the end
+/// of the line, and leave it, without a look at any other. One that would have to go far up the line
+/// goes into the heap.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Timers<T> {
+    /// The earliest moment; [`Instant::NEVER`] for none.
+    soonest: Instant,
+    first: u32,
+    last: u32,
     heap: Vec<(Instant, u32)>,
-    slots: Vec<(u32, Option<T>)>,
+    entries: Vec<Entry<T>>,
     free: Vec<u32>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Entry<T> {
+    at: Instant,
+    /// In the heap; [`NONE`] in the line.
+    place: u32,
+    prev: u32,
+    next: u32,
+    what: Option<T>,
 }
 
 /// One entry; [`TimerId::NONE`] for no timer.
@@ -21,22 +40,43 @@ pub(crate) struct TimerId(u32);
 /// Children of a node; four keep the heap flat, and the four lie in one cache line.
 const ARITY: usize = 4;
 
+/// How far up the line a moment may go.
+const STEPS_MAX: u32 = 4;
+
 impl TimerId {
     pub(crate) const NONE: Self = Self(NONE);
 }
 
-impl<T> Timers<T> {
+impl<T: Copy> Timers<T> {
+    /// Memory that a timer takes at most.
+    pub(crate) const BYTES_EACH: usize =
+        size_of::<Entry<T>>() + size_of::<(Instant, u32)>() + size_of::<u32>();
+
     pub(crate) const fn new() -> Self {
-        Self { heap: Vec::new(), slots: Vec::new(), free: Vec::new() }
+        Self {
+            soonest: Instant::NEVER,
+            first: NONE,
+            last: NONE,
+            heap: Vec::new(),
+            entries: Vec::new(),
+            free: Vec::new(),
+        }
     }
 
     /// The earliest moment.
+    #[inline]
     pub(crate) fn next(&self) -> Option<Instant> {
-        self.heap.first().map(|&(at, _)| at)
+        (self.soonest != Instant::NEVER).then_some(self.soonest)
+    }
+
+    /// Whether a moment has come.
+    #[inline]
+    pub(crate) fn is_due(&self, now: Instant) -> bool {
+        self.soonest <= now
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.heap.len()
+        self.entries.len() - self.free.len()
     }
 
     /// What a timer that is set is for; `None` for [`TimerId::NONE`].
@@ -44,15 +84,30 @@ impl<T> Timers<T> {
         if id == TimerId::NONE {
             return None;
         }
-        self.slots[id.0 as usize].1.as_ref()
+        self.entries[id.0 as usize].what.as_ref()
     }
 
     pub(crate) fn insert(&mut self, at: Instant, what: T) -> TimerId {
-        let slot = self.free.pop().unwrap_or_else(|| {
-            self.slots.push((NONE, None));
-            self.slots.len() as u32 - 1
-        });
-        self.slots[slot as usize].1 = Some(what);
+        let entry = Entry { at, place: NONE, prev: NONE, next: NONE, what: Some(what) };
+        let slot = match self.free.pop() {
+            Some(slot) => {
+                self.entries[slot as usize] = entry;
+                slot
+            }
+            None => {
+                self.entries.push(entry);
+                self.entries.len() as u32 - 1
+            }
+        };
+        self.soonest = self.soonest.min(at);
+        let mut before = self.last;
+        for _ in 0..STEPS_MAX {
+            if before == NONE || self.entries[before as usize].at <= at {
+                self.join(slot, before);
+                return TimerId(slot);
+            }
+            before = self.entries[before as usize].prev;
+        }
         self.heap.push((at, slot));
         self.rise(self.heap.len() - 1);
         TimerId(slot)
@@ -60,28 +115,74 @@ impl<T> Timers<T> {
 
     /// Removes a timer that has not come up yet; does nothing for [`TimerId::NONE`].
     pub(crate) fn remove(&mut self, id: TimerId) {
-        if id == TimerId::NONE {
-            return;
+        if id != TimerId::NONE {
+            self.take(id.0);
         }
-        let place = self.slots[id.0 as usize].0 as usize;
-        assert!(self.slots[id.0 as usize].1.is_some(), "a timer that is set");
-        self.take(place);
     }
 
-    /// Takes the earliest entry, if its moment has come.
+    /// Takes the earliest entry, if its moment has come. Of equal moments in the line the one that was
+    /// set first, in the heap that of the lower slot.
     pub(crate) fn due(&mut self, now: Instant) -> Option<T> {
-        let &(at, _) = self.heap.first()?;
-        (at <= now).then(|| self.take(0))
+        if !self.is_due(now) {
+            return None;
+        }
+        let in_line = self.entries.get(self.first as usize).is_some_and(|entry| entry.at == self.soonest);
+        let slot = if in_line { self.first } else { self.heap.first()?.1 };
+        Some(self.take(slot))
     }
 
-    fn take(&mut self, place: usize) -> T {
-        let (_, slot) = self.heap.swap_remove(place);
-        if place < self.heap.len() {
-            self.rise(place);
-            self.sink(self.slots[self.heap[place].1 as usize].0 as usize);
+    fn take(&mut self, slot: u32) -> T {
+        let entry = &mut self.entries[slot as usize];
+        let what = entry.what.take().expect("a timer that is set");
+        let (at, place) = (entry.at, entry.place);
+        if place == NONE {
+            self.leave(slot);
+        } else {
+            self.take_from_heap(place as usize);
         }
         self.free.push(slot);
-        self.slots[slot as usize].1.take().expect("a timer that is set")
+        if at == self.soonest {
+            let in_line = self.entries.get(self.first as usize).map_or(Instant::NEVER, |entry| entry.at);
+            self.soonest = self.heap.first().map_or(in_line, |&(at, _)| at.min(in_line));
+        }
+        what
+    }
+
+    /// Puts an entry into the line behind another; [`NONE`] for its front.
+    #[inline]
+    fn join(&mut self, slot: u32, before: u32) {
+        let after = match before {
+            NONE => core::mem::replace(&mut self.first, slot),
+            before => core::mem::replace(&mut self.entries[before as usize].next, slot),
+        };
+        match after {
+            NONE => self.last = slot,
+            after => self.entries[after as usize].prev = slot,
+        }
+        let entry = &mut self.entries[slot as usize];
+        (entry.prev, entry.next) = (before, after);
+    }
+
+    #[inline]
+    fn leave(&mut self, slot: u32) {
+        let Entry { prev, next, .. } = self.entries[slot as usize];
+        match prev {
+            NONE => self.first = next,
+            prev => self.entries[prev as usize].next = next,
+        }
+        match next {
+            NONE => self.last = prev,
+            next => self.entries[next as usize].prev = prev,
+        }
+    }
+
+    #[inline(never)]
+    fn take_from_heap(&mut self, place: usize) {
+        self.heap.swap_remove(place);
+        if place < self.heap.len() {
+            self.rise(place);
+            self.sink(self.entries[self.heap[place].1 as usize].place as usize);
+        }
     }
 
     /// Equal moments keep the order of their slots, whatever the heap's shape.
@@ -98,7 +199,7 @@ impl<T> Timers<T> {
             self.swap(place, parent);
             place = parent;
         }
-        self.slots[self.heap[place].1 as usize].0 = place as u32;
+        self.entries[self.heap[place].1 as usize].place = place as u32;
     }
 
     fn sink(&mut self, mut place: usize) {
@@ -115,8 +216,8 @@ impl<T> Timers<T> {
 
     fn swap(&mut self, one: usize, other: usize) {
         self.heap.swap(one, other);
-        self.slots[self.heap[one].1 as usize].0 = one as u32;
-        self.slots[self.heap[other].1 as usize].0 = other as u32;
+        self.entries[self.heap[one].1 as usize].place = one as u32;
+        self.entries[self.heap[other].1 as usize].place = other as u32;
     }
 }
 
@@ -149,5 +250,39 @@ mod tests {
             assert!(set.iter().any(|&(when, what, _)| what == round && when == at));
         }
         assert_eq!(timers.next(), None);
+    }
+
+    #[test]
+    fn moments_that_are_set_in_order_stay_out_of_the_heap() {
+        let mut timers = Timers::new();
+        let mut open = Vec::new();
+        for round in 0..1_000_u64 {
+            // Two at a time in the wrong order, as two callers' clocks have it.
+            open.push((round ^ 1, timers.insert(Instant(30 + (round ^ 1)), round ^ 1)));
+            if 20 < open.len() {
+                let (round, id) = open.remove(round as usize * 7 % open.len());
+                assert_eq!(timers.get(id), Some(&round));
+                timers.remove(id);
+            }
+            assert!(timers.heap.is_empty());
+            assert_eq!(timers.len(), open.len());
+            let least = open.iter().map(|&(round, _)| Instant(30 + round)).min();
+            assert_eq!(timers.next(), least);
+        }
+        // Whoever has a shorter patience than all others does not go past them one by one.
+        timers.insert(Instant(1), 0);
+        assert_eq!(timers.heap.len(), 1);
+        assert_eq!(timers.due(Instant(1)), Some(0));
+        assert_eq!(timers.len(), open.len());
+    }
+
+    #[test]
+    fn of_equal_moments_the_one_that_was_set_first_comes_up_first() {
+        let mut timers = Timers::new();
+        for round in 0..4 {
+            timers.insert(Instant(7), round);
+        }
+        let order = core::iter::from_fn(|| timers.due(Instant(7)));
+        assert!(order.eq(0..4));
     }
 }

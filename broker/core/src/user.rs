@@ -18,6 +18,7 @@ pub(crate) struct User {
     /// Those of them that are set aside for frames that are coming in.
     pub(crate) receiving_bytes: u64,
     pub(crate) watches: u32,
+    pub(crate) pulses: u32,
     pub(crate) unread_bytes: u64,
     /// When the next connection would be due if they came evenly (the "theoretical arrival time" of
     /// the generic cell rate algorithm).
@@ -47,6 +48,7 @@ impl User {
             && self.waiting == 0
             && self.buffered_bytes == 0
             && self.watches == 0
+            && self.pulses == 0
             && self.unread_bytes == 0
             && self.next_connection <= now
     }

@@ -168,7 +168,7 @@ impl<P: Payload> Broker<P> {
     ) {
         let it = self.take_waiting(turn, message);
         self.drop_travellers(turn, &it.taken);
-        self.send_failed(turn, &it.header, outcome, why);
+        self.send_failed(turn, &it.header, &it.tail, outcome, why);
     }
 
     /// Gives out what waits for an object once the present input is dealt with: not before a server
@@ -207,10 +207,16 @@ impl<P: Payload> Broker<P> {
             let bytes = padded(header.len as usize) as u64;
             let call = matches!(what, Message::Call(_));
             let Some(server) = self.choose_server(object, expected, call, bytes) else { break };
-            let Waiting { header, tail, from, taken, .. } = self.take_waiting(turn, message);
+            let Waiting { mut header, tail, from, taken, .. } = self.take_waiting(turn, message);
+            // It may have sent and left while its message waited.
+            header.seq = from.to_wire();
+            header.caller = 0;
+            if self.is_connected(from) {
+                self.peer(from.slot).stamp(&mut header);
+            }
             match what {
-                Message::Call(call) => self.deliver_call(turn, server, call, header, tail, &taken),
-                Message::Send => self.deliver_send(turn, server, from, header, tail, &taken),
+                Message::Call(call) => self.deliver_call(turn, server, call, &mut header, &tail, &taken),
+                Message::Send => self.deliver_send(turn, server, from, &mut header, &tail, &taken),
             }
         }
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use switchboard_protocol::control::{Open, Opened, Operation};
-use switchboard_protocol::{HandleEntry, ObjectKind, Outcome};
+use switchboard_protocol::{Extension, HandleEntry, ObjectKind, Outcome};
 use switchboard_transport::clock;
 
 use super::state::{Guard, Shared, State};
@@ -29,6 +29,10 @@ pub(crate) struct CallParams<'a> {
     pub(crate) parent: Option<(u64, u64)>,
     pub(crate) epoch: u64,
     pub(crate) traceparent: Option<&'a str>,
+    pub(crate) extensions: &'a [Extension<'a>],
+    pub(crate) batch: bool,
+    /// Messages of a queue are to come, under lease.
+    pub(crate) leases: bool,
     pub(crate) handles: &'a [HandleEntry],
     /// The connection on which the handles are good; 0 where there are none.
     pub(crate) handles_connection: u64,
@@ -52,8 +56,8 @@ impl Shared {
             match target.known(&state.link) {
                 Known::Handle(handle) => return Ok((state, handle)),
                 Known::Gone => return Err(gone()),
-                Known::Name(name, rights) => {
-                    let body = open_body(name, rights);
+                Known::Name(name, kind, rights) => {
+                    let body = open_body(name, kind, rights);
                     let ticket = state.open_control(Operation::Open, &body, deadline, Owner::Nobody)?;
                     let end;
                     (state, end) = self.finish(state, ticket, deadline);
@@ -176,12 +180,19 @@ impl State {
             parent: self.parent(params.parent),
             epoch: params.epoch,
             traceparent: params.traceparent,
+            extensions: params.extensions,
+            batch: params.batch,
+            leases: params.leases,
             handles: params.handles,
             payload,
         };
         let id = self.tickets.insert(owner);
         let opened = self.session.call(id.0, &spec);
-        self.opened_call(id, opened)
+        let id = self.opened_call(id, opened)?;
+        if params.leases {
+            self.tickets.get(id).expect("just inserted").pops = handle;
+        }
+        Ok(id)
     }
 
     /// The request in whose service something is done, if it came by this connection.
@@ -235,7 +246,13 @@ impl State {
             self.session.forget(call);
         }
         let end = ticket.end.and_then(Result::ok);
-        for reply in ticket.items.into_iter().chain(end) {
+        if ticket.pops != 0 {
+            let ended = end.as_ref().and_then(|reply| reply.facts.as_deref());
+            for facts in ticket.items.iter().map(|item| &item.facts).chain(ended) {
+                self.session.give_back(ticket.pops, facts.lease());
+            }
+        }
+        for reply in ticket.items.into_iter().map(|item| item.reply).chain(end) {
             for entry in reply.handles {
                 self.discard_handle(entry.handle, reply.connection);
             }
@@ -243,8 +260,8 @@ impl State {
     }
 }
 
-pub(crate) fn open_body(name: &str, rights: u32) -> Open {
-    Open { name: name.to_owned(), kind: ObjectKind::Service as u8, rights, on_behalf_of: 0 }
+pub(crate) fn open_body(name: &str, kind: ObjectKind, rights: u32) -> Open {
+    Open { name: name.to_owned(), kind: kind as u8, rights, on_behalf_of: 0 }
 }
 
 /// The body of a control operation's answer.

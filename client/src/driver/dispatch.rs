@@ -1,11 +1,11 @@
 //! What each event does to those who share a board.
 
-use switchboard_protocol::{CRITICAL, Extensions, Failure, GoodbyeReason, Outcome, extension_type};
+use switchboard_protocol::{CRITICAL, Extensions, Failure, GoodbyeReason, Outcome, extension_type, flags};
 
 use super::notice::Notice;
 use super::serving::Delivery;
 use super::state::State;
-use super::ticket::{Owner, RawReply, TicketId};
+use super::ticket::{Facts, Item, Owner, RawReply, TicketId};
 use super::wait::Awaits;
 use crate::CallError;
 use crate::session::{Answer, Event, Frame, Inbox, RequestId};
@@ -61,6 +61,9 @@ impl State {
                 self.end_ticket(tag, end);
             }
             Event::Request { serving, request, frame } => self.deliver(serving, Some(request), frame, leader),
+            Event::Message { serving, frame } if frame.header.flags & flags::BATCH != 0 => {
+                self.deliver_batch(serving, frame, leader);
+            }
             Event::Message { serving, frame } => self.deliver(serving, None, frame, leader),
             Event::Item { tag, frame } => self.deliver_item(tag, frame),
             Event::RequestCancelled { request, .. } | Event::RequestRoom { request } => {
@@ -102,7 +105,10 @@ impl State {
     #[inline]
     fn raw(&self, epoch: u64, frame: Frame<'_>) -> RawReply {
         let handles = frame.handles();
-        RawReply { epoch, payload: frame.into_payload(), handles, connection: self.link.connection }
+        let header = &frame.header;
+        let facts = (header.method != 0 || header.seq | header.deadline | header.caller != 0)
+            .then(|| Box::new(Facts::of(&frame)));
+        RawReply { epoch, payload: frame.into_payload(), handles, connection: self.link.connection, facts }
     }
 
     pub(crate) fn server(&mut self, serving: u64) -> Option<&mut super::ServerState> {
@@ -110,7 +116,13 @@ impl State {
     }
 
     #[inline]
-    fn deliver(&mut self, serving: u64, request: Option<RequestId>, frame: Frame<'_>, leader: Awaits) {
+    pub(super) fn deliver(
+        &mut self,
+        serving: u64,
+        request: Option<RequestId>,
+        frame: Frame<'_>,
+        leader: Awaits,
+    ) {
         let mut header = frame.header;
         header.deadline = self.session.to_our_time(header.deadline);
         let extensions: Box<[u8]> =
@@ -123,9 +135,11 @@ impl State {
         }
         let handles = frame.handles();
         let connection = self.link.connection;
+        let room = crate::session::frame_bytes(&header);
         let delivery = match self.spare.pop() {
             Some(mut delivery) => {
                 delivery.header = header;
+                delivery.room = room;
                 delivery.request = request;
                 delivery.extensions = extensions;
                 delivery.payload = frame.into_payload();
@@ -135,9 +149,15 @@ impl State {
             }
             None => {
                 let payload = frame.into_payload();
-                Box::new(Delivery { header, request, extensions, payload, handles, connection })
+                Box::new(Delivery { header, room, request, extensions, payload, handles, connection })
             }
         };
+        self.enqueue(serving, delivery, leader);
+    }
+
+    /// Hands a delivery to whoever works for this server.
+    #[inline]
+    pub(super) fn enqueue(&mut self, serving: u64, delivery: Box<Delivery>, leader: Awaits) {
         match self.server(serving) {
             Some(server) if server.end.is_none() => {
                 server.queue.push_back(delivery);
@@ -196,7 +216,11 @@ impl State {
     }
 
     fn deliver_item(&mut self, tag: u64, frame: Frame<'_>) {
-        let item = self.raw(0, frame);
+        let facts = Facts::of(&frame);
+        let handles = frame.handles();
+        let connection = self.link.connection;
+        let reply = RawReply { epoch: 0, payload: frame.into_payload(), handles, connection, facts: None };
+        let item = Item { reply, facts };
         let Some(ticket) = self.tickets.get(TicketId(tag)) else { return };
         ticket.items.push_back(item);
         match std::mem::replace(&mut ticket.owner, Owner::Nobody) {
@@ -240,7 +264,7 @@ impl State {
 impl Delivery {
     /// What it takes of the serving's window (SPEC 5.3).
     pub(crate) fn bytes(&self) -> u64 {
-        crate::session::frame_bytes(&self.header)
+        self.room
     }
 }
 

@@ -10,11 +10,13 @@
 //! `dispatch` what each event does, `connect` and `restore` new connections, `call` opening calls, `send`
 //! one-way messages.
 
+mod batches;
 mod call;
 mod config;
 mod connect;
 mod dispatch;
 mod notice;
+mod object;
 mod restore;
 mod send;
 mod serving;
@@ -38,12 +40,10 @@ pub(crate) use restore::GOING_DOWN;
 #[cfg(feature = "tokio")]
 pub(crate) use send::no_room_in_time;
 pub(crate) use serving::{Boxes, Delivery, ServerState};
+pub(crate) use state::{Guard, Shared, State};
 #[cfg(feature = "tokio")]
-pub(crate) use state::Guard;
-pub(crate) use state::{Shared, State};
-pub(crate) use target::Target;
-#[cfg(feature = "tokio")]
-pub(crate) use target::{Known, What};
-pub(crate) use ticket::{End, Owner, RawReply, TicketId};
+pub(crate) use target::What;
+pub(crate) use target::{Known, Target};
+pub(crate) use ticket::{End, Facts, Item, Owner, RawReply, TicketId};
 pub(crate) use wait::{Awaits, Until};
 pub(crate) use waiter::Waiter;

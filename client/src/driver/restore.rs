@@ -63,6 +63,12 @@ impl Shared {
         }
     }
 
+    /// Whether the connection was closed, or lost for good.
+    pub(crate) fn is_closed(&self) -> bool {
+        let state = self.lock();
+        state.link.is_closed || (!state.link.is_up && !state.link.reconnects)
+    }
+
     /// Whether what ended so may be done again on a new connection. A broker that goes down says so
     /// first: then this waits until it is gone, so that it is not asked again.
     pub(crate) fn is_worth_again(&self, error: &CallError) -> bool {

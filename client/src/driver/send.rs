@@ -31,6 +31,7 @@ impl Shared {
             parent: state.parent(params.parent),
             epoch: params.epoch,
             tag,
+            batch: params.batch,
             handles: params.handles,
             payload,
         };
@@ -170,6 +171,7 @@ impl State {
             parent: self.parent(params.parent),
             epoch: params.epoch,
             tag,
+            batch: params.batch,
             handles: params.handles,
             payload,
         };

@@ -22,6 +22,9 @@ pub(crate) struct ServerState {
     pub(crate) epoch: u64,
     /// Its place in line; 0 for an owner.
     pub(crate) standby: u64,
+    /// Who works for it takes batches apart itself: one worker, which handles one message after the
+    /// other anyway.
+    pub(crate) takes_batches: bool,
     /// What came and was not yet taken up.
     pub(crate) queue: VecDeque<Box<Delivery>>,
     /// It has ended, and how.
@@ -35,6 +38,8 @@ pub(crate) type ServerEnd = Result<(), CallError>;
 pub(crate) struct Delivery {
     /// As it came, except that the deadline is in our time.
     pub(crate) header: Header,
+    /// What it takes of the serving's window: its frame, or its share of one.
+    pub(crate) room: u64,
     /// `None` for a one-way message.
     pub(crate) request: Option<RequestId>,
     /// Its extension area; mostly empty.
@@ -61,9 +66,25 @@ impl State {
     }
 }
 
+impl Delivery {
+    pub(crate) fn empty(header: Header) -> Self {
+        let (extensions, payload) = (Box::default(), Payload::new());
+        Self { header, room: 0, request: None, extensions, payload, handles: Vec::new(), connection: 0 }
+    }
+}
+
 impl ServerState {
     pub(crate) fn new(body: control::Serve) -> Self {
-        Self { body, handle: 0, reference: 0, epoch: 0, standby: 0, queue: VecDeque::new(), end: None }
+        Self {
+            body,
+            handle: 0,
+            reference: 0,
+            epoch: 0,
+            standby: 0,
+            takes_batches: false,
+            queue: VecDeque::new(),
+            end: None,
+        }
     }
 
     pub(crate) fn served(&mut self, served: &control::Served) {

@@ -55,7 +55,8 @@ pub(crate) struct State {
     pub(crate) notices: Notices,
     /// Notices for the callback, once the lock is released.
     pub(crate) told: Vec<Notice>,
-    pub(crate) services: HashMap<Box<str>, Weak<Target>>,
+    /// By name; few of them have the same one.
+    pub(crate) targets: HashMap<Box<str>, Vec<Weak<Target>>>,
     pub(crate) identities: HashMap<u64, Arc<PeerInfo>>,
 }
 
@@ -131,7 +132,7 @@ impl Shared {
             spare: Vec::new(),
             notices: Notices::default(),
             told: Vec::new(),
-            services: HashMap::new(),
+            targets: HashMap::new(),
             identities: HashMap::new(),
         };
         Arc::new(Self { config, state: Mutex::new(state) })

@@ -1,7 +1,9 @@
 //! What a call goes to: a name, opened when it is first needed, or a handle that somebody passed.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+
+use switchboard_protocol::{ObjectKind, Rights};
 
 use super::state::{Link, Shared};
 
@@ -20,7 +22,7 @@ pub(crate) struct Target {
 #[derive(Debug)]
 pub(crate) enum What {
     /// Opened by name: on a new connection, again.
-    Named { name: Box<str>, rights: u32 },
+    Named { name: Box<str>, kind: ObjectKind, rights: u32 },
     /// Passed to us: gone with the connection.
     Held { rights: u32 },
 }
@@ -29,14 +31,35 @@ pub(crate) enum What {
 pub(crate) enum Known<'a> {
     Handle(u64),
     /// To be opened.
-    Name(&'a str, u32),
+    Name(&'a str, ObjectKind, u32),
     /// It was of an earlier connection.
     Gone,
 }
 
 impl Target {
-    pub(crate) fn named(board: Arc<Shared>, name: &str, rights: u32) -> Self {
-        Self::new(board, What::Named { name: name.into(), rights }, 0, 0)
+    pub(crate) fn named(board: Arc<Shared>, name: &str, kind: ObjectKind, rights: u32) -> Self {
+        Self::new(board, What::Named { name: name.into(), kind, rights }, 0, 0)
+    }
+
+    /// The one that all uses of a name on this board share.
+    pub(crate) fn shared(board: &Arc<Shared>, name: &str, kind: ObjectKind, rights: Rights) -> Arc<Self> {
+        let mut state = board.lock();
+        let known = state.targets.get(name).and_then(|targets| {
+            let mut alive = targets.iter().filter_map(Weak::upgrade);
+            alive.find(|target| target.is_named(kind, rights.0))
+        });
+        known.unwrap_or_else(|| {
+            let target = Arc::new(Self::named(Arc::clone(board), name, kind, rights.0));
+            state.targets.entry(name.into()).or_default().push(Arc::downgrade(&target));
+            target
+        })
+    }
+
+    fn is_named(&self, of_kind: ObjectKind, with_rights: u32) -> bool {
+        match self.what {
+            What::Named { kind, rights, .. } => (kind, rights) == (of_kind, with_rights),
+            What::Held { .. } => false,
+        }
     }
 
     pub(crate) fn held(board: Arc<Shared>, handle: u64, rights: u32, connection: u64) -> Self {
@@ -55,7 +78,7 @@ impl Target {
             return Known::Handle(handle);
         }
         match &self.what {
-            What::Named { name, rights } => Known::Name(name, *rights),
+            What::Named { name, kind, rights } => Known::Name(name, *kind, *rights),
             What::Held { .. } => Known::Gone,
         }
     }
@@ -89,9 +112,12 @@ impl Drop for Target {
         let (handle, connection) = self.get();
         let mut state = self.board.lock();
         if let What::Named { name, .. } = &self.what
-            && state.services.get(name).is_some_and(|cached| cached.strong_count() == 0)
+            && let Some(targets) = state.targets.get_mut(name)
         {
-            state.services.remove(name);
+            targets.retain(|target| target.strong_count() > 0);
+            if targets.is_empty() {
+                state.targets.remove(name);
+            }
         }
         if handle != 0 && connection == state.link.connection && state.link.is_up {
             state.session.discard(handle);

@@ -7,10 +7,11 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::Waker;
 
-use switchboard_protocol::HandleEntry;
+use switchboard_protocol::queue::LeaseId;
+use switchboard_protocol::{Extensions, HandleEntry, flags};
 
 use super::waiter::Waiter;
-use crate::session::CallId;
+use crate::session::{CallId, Frame};
 use crate::{CallError, Payload};
 
 /// A reply, or an item, with its handles not yet made into objects.
@@ -21,6 +22,29 @@ pub(crate) struct RawReply {
     pub(crate) handles: Vec<HandleEntry>,
     /// The connection on which the handles are good.
     pub(crate) connection: u64,
+    /// What else the header of a reply says: nothing where a service answers.
+    pub(crate) facts: Option<Box<Facts>>,
+}
+
+/// An item of a stream.
+#[derive(Debug)]
+pub(crate) struct Item {
+    pub(crate) reply: RawReply,
+    pub(crate) facts: Facts,
+}
+
+/// What the header of an item or a reply says, by kind of object (SPEC 9.3, 9.5, 10.3, 10.7), and its
+/// extensions.
+#[derive(Debug, Default)]
+pub(crate) struct Facts {
+    pub(crate) method: u32,
+    pub(crate) is_batch: bool,
+    pub(crate) handle: u64,
+    pub(crate) deadline: u64,
+    pub(crate) seq: u64,
+    pub(crate) epoch: u64,
+    pub(crate) caller: u64,
+    pub(crate) extensions: Box<[u8]>,
 }
 
 pub(crate) type End = Result<RawReply, CallError>;
@@ -47,7 +71,9 @@ pub(crate) struct Ticket {
     pub(crate) call: Option<CallId>,
     pub(crate) owner: Owner,
     pub(crate) end: Option<End>,
-    pub(crate) items: VecDeque<RawReply>,
+    pub(crate) items: VecDeque<Item>,
+    /// The handle on the queue whose messages come, under lease; 0 for all else.
+    pub(crate) pops: u64,
 }
 
 /// Who is to be told.
@@ -66,6 +92,40 @@ pub(crate) enum Owner {
     Restore { serving: u64 },
 }
 
+impl Facts {
+    pub(crate) fn of(frame: &Frame<'_>) -> Self {
+        let header = &frame.header;
+        Self {
+            method: header.method,
+            is_batch: header.flags & flags::BATCH != 0,
+            handle: header.handle,
+            deadline: header.deadline,
+            seq: header.seq,
+            epoch: header.epoch,
+            caller: header.caller,
+            extensions: if header.ext_len == 0 { Box::default() } else { frame.tail().extensions.into() },
+        }
+    }
+
+    pub(crate) fn lease(&self) -> LeaseId {
+        LeaseId { low: self.epoch, high: self.caller }
+    }
+
+    pub(crate) fn extension(&self, kind: u16) -> Option<&[u8]> {
+        if self.extensions.is_empty() { None } else { Extensions::parse(&self.extensions)?.find(kind) }
+    }
+}
+
+impl RawReply {
+    /// The facts of a reply; zero where it does not say them.
+    pub(crate) fn take_facts(&mut self) -> Facts {
+        match self.facts.take() {
+            Some(facts) => *facts,
+            None => Facts { epoch: self.epoch, ..Facts::default() },
+        }
+    }
+}
+
 impl Tickets {
     #[inline]
     pub(crate) fn insert(&mut self, owner: Owner) -> TicketId {
@@ -75,7 +135,7 @@ impl Tickets {
         });
         let entry = &mut self.slots[slot as usize];
         entry.generation = entry.generation.wrapping_add(1);
-        entry.ticket = Some(Ticket { call: None, owner, end: None, items: VecDeque::new() });
+        entry.ticket = Some(Ticket { call: None, owner, end: None, items: VecDeque::new(), pops: 0 });
         TicketId(u64::from(slot) | u64::from(entry.generation) << 32)
     }
 

@@ -52,6 +52,10 @@ pub(super) enum Note {
     Closed {
         handle: u64,
     },
+    /// Of Pop: messages of the queue that this handle is on, under lease.
+    Leased {
+        handle: u64,
+    },
 }
 
 impl Note {

@@ -68,6 +68,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use switchboard_protocol::control::{self, Operation};
+use switchboard_protocol::queue::{LeaseId, Nack, NackHow, QueueMethod};
 use switchboard_protocol::{
     Failure, HELLO_MAGIC, HandleEntry, Header, Hello, Kind, Outcome, VERSION, Welcome, features, padded,
     write_frame,
@@ -186,7 +187,29 @@ impl Session {
 
     /// Opens a call. Its end will carry `tag`.
     pub fn call(&mut self, tag: u64, spec: &CallSpec<'_>) -> Result<CallId, Refused> {
-        self.open_call(tag, spec, Note::Nothing)
+        let note = if spec.leases { Note::Leased { handle: spec.handle } } else { Note::Nothing };
+        self.open_call(tag, spec, note)
+    }
+
+    /// A call whose end nobody will ask about.
+    pub fn call_quietly(&mut self, spec: &CallSpec<'_>) {
+        if let Ok(call) = self.call(0, spec)
+            && let Some(slot) = self.calls.get(call)
+        {
+            slot.state = State::Forgotten;
+        }
+    }
+
+    /// Gives a message back to the queue that `handle` is on; nobody asks what came of it. No lease
+    /// (0) is nothing to be given back.
+    pub fn give_back(&mut self, handle: u64, lease: LeaseId) {
+        if lease == (LeaseId { low: 0, high: 0 }) {
+            return;
+        }
+        let body = Nack { lease, how: NackHow::Requeue as u8, delay_ns: 0 };
+        let payload = switchboard_protocol::encode(&body);
+        let method = Method::Number(QueueMethod::Nack as u32);
+        self.call_quietly(&CallSpec { handle, method, payload: &payload, ..CallSpec::default() });
     }
 
     #[inline]
@@ -242,7 +265,7 @@ impl Session {
         body: &B,
         deadline: u64,
     ) -> Result<CallId, Refused> {
-        let stream = matches!(operation, Operation::Watch | Operation::Monitor);
+        let stream = matches!(operation, Operation::Watch | Operation::Monitor | Operation::Subscribe);
         let note = match operation {
             Operation::Open | Operation::Narrow => Note::Opened,
             _ => Note::Nothing,

@@ -1,6 +1,7 @@
 //! What frames from the broker do to a session.
 
 use switchboard_protocol::control::{Opened, Served};
+use switchboard_protocol::queue::LeaseId;
 use switchboard_protocol::{
     Event as Told, Goodbye, GoodbyeReason, Kind, Outcome, VERSION, Welcome, decode, flags,
 };
@@ -88,6 +89,11 @@ impl Session {
                 }
             }
             Note::Closed { handle } => self.servings.remove(handle),
+            Note::Leased { handle } => {
+                if state == State::Forgotten {
+                    self.give_back(handle, lease(&frame));
+                }
+            }
         }
         if state == State::Forgotten {
             self.discard_handles(&frame);
@@ -131,6 +137,9 @@ impl Session {
         slot.item = seq;
         let (tag, state) = (slot.tag, slot.state);
         if state == State::Forgotten {
+            if let Note::Leased { handle } = slot.note {
+                self.give_back(handle, lease(&frame));
+            }
             self.discard_handles(&frame);
             return Ok(None);
         }
@@ -227,6 +236,11 @@ impl Session {
     pub fn wants_stream(flags_of_request: u8) -> bool {
         flags_of_request & flags::STREAM != 0
     }
+}
+
+/// The lease under which a message of a queue came (SPEC 10.7).
+fn lease(frame: &Frame<'_>) -> LeaseId {
+    LeaseId { low: frame.header.epoch, high: frame.header.caller }
 }
 
 fn outcome_of(number: u64) -> Outcome {

@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 
 use switchboard_protocol::{
-    ExtensionsBuilder, HANDLE_ENTRY_BYTES, HEADER_BYTES, HandleEntry, Header, Kind, Outcome, extension_type,
-    flags, padded, write_frame,
+    Extension, ExtensionsBuilder, HANDLE_ENTRY_BYTES, HEADER_BYTES, HandleEntry, Header, Kind, Outcome,
+    extension_type, flags, padded, write_frame,
 };
 
 use crate::CallError;
@@ -39,6 +39,13 @@ pub struct CallSpec<'a> {
     pub epoch: u64,
     /// W3C trace context, passed on untouched.
     pub traceparent: Option<&'a str>,
+    /// What else it says, at most 1 KiB in all.
+    pub extensions: &'a [Extension<'a>],
+    /// The payload is a batch (SPEC 2.9).
+    pub batch: bool,
+    /// What comes back are messages of a queue, under lease: should nobody be there to take one, it
+    /// goes back to its queue (SPEC 10.9).
+    pub leases: bool,
     /// At most 16.
     pub handles: &'a [HandleEntry],
     /// At most `payload_bytes_max` of the handshake.
@@ -62,6 +69,8 @@ pub struct SendSpec<'a> {
     pub epoch: u64,
     /// Comes back in [`super::Event::SendFailed`].
     pub tag: u64,
+    /// The payload is a batch (SPEC 2.9).
+    pub batch: bool,
     /// At most 16.
     pub handles: &'a [HandleEntry],
     /// At most `payload_bytes_max` of the handshake.
@@ -154,7 +163,7 @@ impl Method<'_> {
     }
 
     pub(super) fn extensions(&self) -> Result<Vec<u8>, Refused> {
-        extensions(self, None)
+        extensions(self, None, &[])
     }
 
     /// The method with a name of its own.
@@ -177,11 +186,13 @@ impl std::fmt::Display for Method<'_> {
 
 impl CallSpec<'_> {
     pub(super) const fn flags(&self) -> u8 {
-        (if self.stream { flags::STREAM } else { 0 }) | (if self.no_wait { flags::NO_WAIT } else { 0 })
+        (if self.stream { flags::STREAM } else { 0 })
+            | (if self.no_wait { flags::NO_WAIT } else { 0 })
+            | (if self.batch { flags::BATCH } else { 0 })
     }
 
     pub(super) fn extensions(&self) -> Result<Vec<u8>, Refused> {
-        extensions(&self.method, self.traceparent)
+        extensions(&self.method, self.traceparent, self.extensions)
     }
 }
 
@@ -194,8 +205,12 @@ impl SendSpec<'_> {
     }
 }
 
-fn extensions(method: &Method<'_>, traceparent: Option<&str>) -> Result<Vec<u8>, Refused> {
-    if traceparent.is_none() && matches!(method, Method::Number(_)) {
+fn extensions(
+    method: &Method<'_>,
+    traceparent: Option<&str>,
+    more: &[Extension<'_>],
+) -> Result<Vec<u8>, Refused> {
+    if traceparent.is_none() && more.is_empty() && matches!(method, Method::Number(_)) {
         return Ok(Vec::new());
     }
     let mut builder = ExtensionsBuilder::default();
@@ -210,6 +225,9 @@ fn extensions(method: &Method<'_>, traceparent: Option<&str>) -> Result<Vec<u8>,
             return Err(Refused::TraceTooLong { bytes: trace.len() });
         }
         builder.add(extension_type::TRACEPARENT, trace.as_bytes());
+    }
+    for extension in more {
+        builder.add(extension.kind, extension.value);
     }
     Ok(builder.finish())
 }
@@ -226,6 +244,7 @@ pub fn write_send(out: &mut Vec<u8>, spec: &SendSpec<'_>, deadline: u64) {
 #[inline]
 pub(super) fn write_send_with(out: &mut Vec<u8>, spec: &SendSpec<'_>, deadline: u64, extensions: &[u8]) {
     let header = Header {
+        flags: if spec.batch { flags::BATCH } else { 0 },
         priority: spec.priority.min(7),
         method: spec.method.number(),
         handle: spec.handle,

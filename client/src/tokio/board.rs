@@ -7,7 +7,7 @@ use std::time::Duration;
 use switchboard_protocol::control::{
     Description, Found, List, Listing, NameChange, NameInfo, OnName, OnPattern, OnPeer, Operation, Status,
 };
-use switchboard_protocol::{Epoch, PeerId, Rights};
+use switchboard_protocol::{Epoch, ObjectKind, PeerId, Rights};
 
 use super::runner;
 use super::stream::Items;
@@ -78,7 +78,7 @@ impl Board {
     ///
     /// As there.
     pub async fn open(&self, name: &str, rights: Rights) -> Result<Handle, CallError> {
-        let target = Target::named(Arc::clone(&self.shared), name, rights.0);
+        let target = Target::named(Arc::clone(&self.shared), name, ObjectKind::Service, rights.0);
         self.shared.until_open(&target, self.shared.default_deadline()).await?;
         Ok(Handle::of(Arc::new(target), rights))
     }
@@ -215,7 +215,7 @@ impl Watch {
         }
         let lost = match self.items.next().await {
             Ok(item) => {
-                let change = switchboard_protocol::decode::<NameChange>(&item.payload);
+                let change = switchboard_protocol::decode::<NameChange>(&item.reply.payload);
                 return Some(change.map(Change::from).ok_or_else(|| CallError::malformed("name change")));
             }
             Err(end) => end.err().unwrap_or_else(|| CallError::malformed("stream without an end")),

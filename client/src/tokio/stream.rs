@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::waiting::Ticket;
-use crate::driver::{End, Guard, RawReply, Shared, TicketId};
+use crate::driver::{End, Guard, Item, Shared, TicketId};
 use crate::stream::{Next, Window};
 use crate::{CallError, Reply};
 
@@ -38,7 +38,7 @@ impl Items {
     }
 
     /// The next item, or the end. Cancel-safe.
-    pub(crate) async fn next(&mut self) -> Result<RawReply, End> {
+    pub(crate) async fn next(&mut self) -> Result<Item, End> {
         let window = &mut self.window;
         match self.ticket.until(|state, id| window.take(state, id)).await {
             Next::Item(item) => Ok(item),
@@ -60,7 +60,7 @@ impl ReplyStream {
         }
         let board = Arc::clone(&self.items.ticket.board);
         match self.items.next().await {
-            Ok(item) => Some(Reply::of(&board, item)),
+            Ok(item) => Some(Reply::of(&board, item.reply)),
             Err(end) => {
                 self.is_over = true;
                 self.end = Some(end.map(|reply| Reply::of(&board, reply)));

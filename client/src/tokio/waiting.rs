@@ -156,8 +156,8 @@ impl Shared {
                     Known::Handle(_) if state.link.is_up => return Ok(()),
                     _ if !state.link.is_up => None,
                     Known::Handle(_) => return Ok(()),
-                    Known::Name(name, rights) => {
-                        let body = open_body(name, rights);
+                    Known::Name(name, kind, rights) => {
+                        let body = open_body(name, kind, rights);
                         let ticket = state.open_control(Operation::Open, &body, deadline, Owner::Nobody)?;
                         self.write_and_release(state);
                         Some(Ticket::new(self, ticket, deadline))

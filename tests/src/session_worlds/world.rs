@@ -389,6 +389,7 @@ fn settings(dice: &mut Dice) -> Settings {
         link_bytes_max: 12_000,
         link_bytes_reserved: 6000,
         unread_bytes_max: 60_000,
+        pulses_max: 20,
         subscriptions_max: 10,
         subscription_messages: 8,
         subscription_bytes: 3000,

@@ -3,6 +3,7 @@
 
 mod calls;
 mod connections;
+mod events;
 mod handles;
 mod inspection;
 mod names;

@@ -23,10 +23,11 @@ use switchboard_core::{
     Settings, Subject,
 };
 use switchboard_protocol::control::{self, Operation, serve_flags};
+use switchboard_protocol::signal::{Await, Pulse, Raise, Raised, SignalMethod};
 use switchboard_protocol::{
     Event, ExtensionsBuilder, Failure, FrameError, Goodbye, GoodbyeReason, HELLO_MAGIC, HandleEntry, Header,
     Hello, Instant, Kind, ObjectKind, Outcome, Pattern, PeerId, Rights, Tail, VERSION, Verb, Welcome, decode,
-    encode, extension_type, flags, handle_flags, padded,
+    encode, extension_type, flags, handle_flags, padded, write_part,
 };
 
 const INCARNATION: u32 = 9;
@@ -134,6 +135,7 @@ enum Expect {
     Waits,
     Explained,
     Reloaded,
+    Raised,
 }
 
 impl Default for Stage {
@@ -275,6 +277,7 @@ impl Stage {
                 "waiting_max" => limits.waiting_max = number() as u32,
                 "buffered_bytes_max" => limits.buffered_bytes_max = number(),
                 "watches_max" => limits.watches_max = number() as u32,
+                "pulses_max" => limits.pulses_max = number() as u32,
                 "payload_bytes_max" => limits.payload_bytes_max = number() as u32,
                 "send_bytes" => limits.send_bytes = number() as u32,
                 "link_bytes_low" => limits.link_bytes_low = number() as u32,
@@ -486,6 +489,9 @@ impl Stage {
         if words.has("streamed") {
             flag |= flags::STREAM;
         }
+        if words.has("batched") || words.keys.contains_key("batch") {
+            flag |= flags::BATCH;
+        }
         if words.has("nowait") {
             flag |= flags::NO_WAIT;
         }
@@ -681,13 +687,44 @@ impl Stage {
                 let area = words.keys.get("named").map_or(Vec::new(), |name| method_name(name));
                 self.frame_with(peer, header, &area, &self.entries(&words), &words.payload);
             }
+            "raises" | "pulses" | "listens" => {
+                let number = |key: &str| words.number(key).unwrap_or(0);
+                let (method, body) = match verb {
+                    "raises" => (SignalMethod::Raise, encode(&Raise { bits: number("bits") })),
+                    "pulses" => {
+                        let pulse = Pulse { code: number("code") as u32, value: number("value") };
+                        (SignalMethod::Pulse, encode(&pulse))
+                    }
+                    _ => {
+                        let ask = Await { mask: number("mask"), pulses: words.has("pulsed") };
+                        (SignalMethod::Await, encode(&ask))
+                    }
+                };
+                let handle = self.handle(word(1));
+                let kind = if words.has("oneway") { Kind::Send } else { Kind::Call };
+                let call = match kind {
+                    Kind::Call if verb == "listens" => self.new_call(peer, word(2), &words, Expect::Raised),
+                    Kind::Call => self.new_call(peer, word(2), &words, Expect::Quiet),
+                    _ => number("tag"),
+                };
+                let header = Header { handle, call, method: method as u32, ..self.asked(kind, &words) };
+                self.frame_with(peer, header, &[], &self.entries(&words), &body);
+            }
             "sends" => {
                 let header = Header {
                     handle: self.handle(word(1)),
                     call: words.number("tag").unwrap_or(0),
                     ..self.asked(Kind::Send, &words)
                 };
-                self.frame_with(peer, header, &[], &self.entries(&words), &words.payload);
+                let payload = match words.number("batch") {
+                    Some(count) => {
+                        let mut batch = Vec::new();
+                        (0..count).for_each(|_| write_part(&mut batch, 0, &words.payload));
+                        batch
+                    }
+                    None => words.payload.clone(),
+                };
+                self.frame_with(peer, header, &[], &self.entries(&words), &payload);
             }
             "replies" | "streams" => {
                 let kind = if verb == "replies" { Kind::Reply } else { Kind::Item };
@@ -825,7 +862,7 @@ impl Stage {
                     SendTail::Forward(bytes) => (None, bytes),
                     SendTail::Patched(bytes, entries) => (Some(entries), bytes),
                     SendTail::Own(bytes) => (None, bytes),
-                    tail @ SendTail::Extended(..) => (None, tail.to_bytes(&header)),
+                    tail @ (SendTail::Extended(..) | SendTail::Shown(_)) => (None, tail.to_bytes(&header)),
                 };
                 assert_eq!(bytes.len(), header.tail_len(), "a tail as long as its header says");
                 let tail = Tail::of(&header, &bytes);
@@ -882,6 +919,8 @@ impl Stage {
             Fact::Orphaned { name } => (format!("log: orphaned {name}"), String::new()),
             Fact::ReloadFailed { message } => ("log: reload failed".into(), message),
             Fact::Reloaded => ("log: reloaded".into(), String::new()),
+            Fact::RecordingBegan { .. } => ("log: recording".into(), String::new()),
+            Fact::RecordingStopped { why } => ("log: recording stopped".into(), why),
             Fact::Connected { peer, uid, .. } => {
                 (format!("log: connected {} (user {uid})", self.name_of(peer)), String::new())
             }
@@ -926,6 +965,9 @@ impl Stage {
                 }
                 if header.flags & flags::STREAM != 0 {
                     text.push_str(" streamed");
+                }
+                if header.flags & flags::BATCH != 0 {
+                    text.push_str(" batched");
                 }
                 let named = tail.extensions().and_then(|all| all.find(extension_type::METHOD_NAME));
                 if let Some(name) = named {
@@ -1052,6 +1094,15 @@ impl Stage {
                         let it: control::Explained = decode(payload).expect("an explanation");
                         *message = it.rule;
                         format!("{to} explained allowed={} priority={}", it.allowed, it.priority_max)
+                    }
+                    Expect::Raised => {
+                        let it: Raised = decode(payload).expect("raised");
+                        let pulse = it
+                            .pulse
+                            .map_or(String::new(), |pulse| format!(" {}:{}", pulse.code, pulse.value));
+                        let over =
+                            if it.overflow == 0 { String::new() } else { format!(" +{}", it.overflow) };
+                        format!("{to} {call} raised {:#x}{pulse}{over}", it.bits)
                     }
                     Expect::Reloaded => {
                         let it: control::Reloaded = decode(payload).expect("reloaded");

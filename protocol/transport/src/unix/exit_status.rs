@@ -39,6 +39,14 @@ pub fn exit_of(pidfd: impl AsFd) -> Option<PeerExit> {
     })
 }
 
+/// Whether the process of `pidfd` has ended, on every kernel that has pidfds: it reads as readable then
+/// (pidfd_open(2)).
+pub fn has_ended(pidfd: impl AsFd) -> bool {
+    let mut fds = [rustix::event::PollFd::new(&pidfd, rustix::event::PollFlags::IN)];
+    let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
+    matches!(rustix::event::poll(&mut fds, Some(&now)), Ok(1..))
+}
+
 /// The first published form of the kernel's `struct pidfd_info`.
 #[repr(C)]
 #[derive(Default)]

@@ -5,10 +5,12 @@ pub(crate) mod connect;
 pub(crate) mod credentials;
 pub(crate) mod exit_status;
 pub(crate) mod fds;
+pub(crate) mod files;
 pub(crate) mod inherited;
 pub mod limits;
 pub(crate) mod listener;
 pub(crate) mod lock;
+pub(crate) mod mapping;
 pub(crate) mod poller;
 pub mod process;
 pub(crate) mod random;
@@ -18,6 +20,7 @@ pub(crate) mod spare;
 pub mod spawn;
 pub(crate) mod stream;
 pub(crate) mod waker;
+pub(crate) mod wall_clock;
 
 use std::time::Duration;
 
