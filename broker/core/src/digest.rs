@@ -146,7 +146,7 @@ mod tests {
 
     #[test]
     fn any_change_of_a_byte_is_seen() {
-        let bytes: Vec<u8> = (0..100).map(|at| at * 7).collect();
+        let bytes: Vec<u8> = (0..100_u8).map(|at| at.wrapping_mul(7)).collect();
         let whole = of(&bytes);
         for at in 0..bytes.len() {
             for bit in 0..8 {

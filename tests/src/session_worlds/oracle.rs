@@ -253,6 +253,7 @@ impl Oracle {
             | Input::LogReady { .. }
             | Input::Persisted { .. }
             | Input::LogFailed { .. }
+            | Input::Recording(_)
             | Input::Shutdown => {}
         }
     }
