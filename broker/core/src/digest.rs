@@ -3,6 +3,7 @@
 
 use crate::{Effect, Payload, SendTail};
 use core::hash::{Hash, Hasher};
+use switchboard_protocol::{Header, PeerId};
 
 /// Words and bytes in their order, come down to one word.
 ///
@@ -49,12 +50,11 @@ impl Digest {
     /// recording may not have those.
     pub fn effect<P: Payload>(&mut self, effect: &Effect<P>) {
         match effect {
+            Effect::Send { to, header, tail: SendTail::Forward(tail) } => {
+                self.forward(*to, header, tail.len());
+            }
             Effect::Send { to, header, tail } => {
-                self.word(1);
-                self.word(to.to_wire());
-                for word in header.to_bytes().as_chunks::<8>().0 {
-                    self.word(u64::from_le_bytes(*word));
-                }
+                self.frame(*to, header);
                 self.tail(tail);
             }
             Effect::Resume { peer } => self.about(2, peer.to_wire()),
@@ -74,6 +74,21 @@ impl Digest {
                 self.word(10);
                 fact.hash(self);
             }
+        }
+    }
+
+    /// Takes in [`Effect::Send`] of a tail that is passed on, by its length.
+    #[inline]
+    pub fn forward(&mut self, to: PeerId, header: &Header, len: usize) {
+        self.frame(to, header);
+        self.about(2, len as u64);
+    }
+
+    #[inline]
+    fn frame(&mut self, to: PeerId, header: &Header) {
+        self.about(1, to.to_wire());
+        for word in header.to_bytes().as_chunks::<8>().0 {
+            self.word(u64::from_le_bytes(*word));
         }
     }
 
