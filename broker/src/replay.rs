@@ -16,7 +16,7 @@ use switchboard_protocol::{Header, Instant, PeerId};
 
 use crate::buffer::Slice;
 use crate::recorder::format::{self, BUILD, Flaw, Head, Record, Told};
-use crate::recorder::{numbers, path_of};
+use crate::recorder::{FOLDER, numbers, path_of};
 
 /// What a replay came to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -139,8 +139,11 @@ impl fmt::Display for Finding {
 /// panic hook.
 pub fn replay(path: &Path) -> Result<Report, ReplayError> {
     let io = |source| ReplayError::Io { path: path.to_path_buf(), source };
-    let files = if fs::metadata(path).map_err(io)?.is_dir() {
-        numbers(path).map_err(io)?.into_iter().map(|number| path_of(path, number)).collect()
+    let files: Vec<PathBuf> = if fs::metadata(path).map_err(io)?.is_dir() {
+        // The state directory will do too.
+        let inside = path.join(FOLDER);
+        let folder = if inside.is_dir() { &inside } else { path };
+        numbers(folder).map_err(io)?.into_iter().map(|number| path_of(folder, number)).collect()
     } else {
         vec![path.to_path_buf()]
     };

@@ -13,6 +13,7 @@ mod man;
 mod monitor;
 mod policy;
 mod reload;
+mod replay;
 mod send;
 mod serve;
 mod stats;
@@ -47,6 +48,7 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Config(config::Config),
     Reload(reload::Reload),
+    Replay(replay::Replay),
     #[command(subcommand)]
     Bench(bench::Bench),
     Completions(completions::Completions),
@@ -74,6 +76,7 @@ impl Command {
             Self::Policy(command) => command.run(context),
             Self::Config(command) => command.run(context),
             Self::Reload(command) => command.run(context),
+            Self::Replay(command) => command.run(context),
             Self::Bench(command) => command.run(context),
             Self::Completions(command) => command.run(context),
             Self::Man(command) => command.run(context),
