@@ -6,7 +6,7 @@ use std::rc::Rc;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use switchboard_core::Payload;
-use switchboard_protocol::FRAME_BYTES_MAX;
+use switchboard_protocol::{FRAME_BYTES_MAX, PeerId};
 
 /// Bytes read from one link in one turn at most.
 pub(crate) const TURN_BYTES: usize = 256 << 10;
@@ -115,10 +115,18 @@ impl Payload for Slice {
         if self.is_wasteful() { self.copied() } else { self }
     }
 
-    fn set_head(&mut self, head: &[u8]) {
-        let mut bytes = self.bytes().to_vec();
-        bytes[..head.len()].copy_from_slice(head);
-        *self = Self::from(bytes);
+    fn own(bytes: Vec<u8>) -> Self {
+        Self::from(bytes)
+    }
+
+    fn cut(&self, start: usize, end: usize) -> Self {
+        match &self.buffer {
+            Some(buffer) => {
+                assert!(end <= self.len as usize, "a part is inside");
+                Self::new(buffer, self.start as usize + start, self.start as usize + end)
+            }
+            None => Self::default(),
+        }
     }
 }
 
@@ -131,6 +139,9 @@ pub(crate) struct Buffers {
     /// Buffers of large frames, on their way or free.
     large: Vec<Rc<Vec<u8>>>,
     spares: Vec<Vec<u8>>,
+    /// Links that have not taken all of a write, and how many bytes were left then: those that take
+    /// nothing more for a turn are made to let go of buffers ([`crate::out_queue::OutQueue::trim`]).
+    pub(crate) left_over: Vec<(PeerId, usize)>,
 }
 
 impl Buffers {
@@ -139,6 +150,7 @@ impl Buffers {
             turn: Rc::new(vec![0; TURN_BYTES]),
             earlier: Vec::with_capacity(TURNS_MAX),
             large: Vec::new(),
+            left_over: Vec::new(),
             spares: {
                 let mut spares = Vec::with_capacity(SPARES_MAX);
                 spares.resize_with(SPARES_MIN, || Vec::with_capacity(SPARE_BYTES));

@@ -1,20 +1,26 @@
 //! What one link has received and not yet handed in: cuts the byte stream into frames.
 //!
 //! Small frames are cut in place out of the turn buffer. Only what the end of a read tears apart is
-//! kept, and a frame too large for that gets a buffer of its own that is received into directly. A
-//! link between frames holds nothing.
+//! kept, and a frame too large for that gets a buffer of its own that is received into directly. Where
+//! one large frame came, another is expected: then only as much goes to the turn buffer as shows its
+//! header. A link between frames holds nothing.
 
 use std::rc::Rc;
 
 use switchboard_core::Payload;
 use switchboard_protocol::{Extensions, FrameError, HEADER_BYTES, Header, Parsed, Parser, padded};
 
-use crate::buffer::{Buffers, LARGE_FRAME_BYTES, Slice};
+use crate::buffer::{Buffers, LARGE_FRAME_BYTES, Slice, TURN_BYTES};
+
+/// What is received to see the header of a large frame.
+const HEAD_BYTES: usize = 1 << 10;
 
 /// The state of one link's stream between two reads.
 #[derive(Debug, Default)]
 pub(crate) struct Incoming {
     held: Held,
+    /// The last frame was large.
+    expects_large: bool,
 }
 
 #[derive(Debug, Default)]
@@ -85,6 +91,11 @@ impl Incoming {
         self.held = Held::Bytes(bytes);
     }
 
+    /// How much to receive into the turn buffer at most.
+    pub(crate) fn turn_room(&self) -> usize {
+        if self.expects_large { HEAD_BYTES } else { TURN_BYTES }
+    }
+
     /// Where the next bytes of a large frame go, if one is being received.
     pub(crate) fn large_room(&mut self) -> Option<&mut [u8]> {
         let Held::Large { buffer, filled, end } = &mut self.held else { return None };
@@ -112,6 +123,7 @@ impl Incoming {
         let slice = Slice::new(buffer, HEADER_BYTES, header.len as usize);
         buffers.remember_large(buffer);
         self.held = Held::Nothing;
+        self.expects_large = true;
         Ok(Cut::Frame(header, slice))
     }
 
@@ -164,6 +176,7 @@ impl Incoming {
         let slice = Slice::new(turn, window.at + HEADER_BYTES, window.at + header.len as usize);
         debug_assert_eq!(slice.len(), header.tail_len());
         window.at += whole;
+        self.expects_large = whole > LARGE_FRAME_BYTES;
         Ok(Cut::Frame(header, slice))
     }
 }
@@ -225,7 +238,7 @@ mod tests {
                 continue;
             }
             let held = if incoming.held() > 0 { incoming.unstash(&mut buffers) } else { 0 };
-            let count = if held > crate::buffer::TURN_BYTES / 2 { 0 } else { count };
+            let count = if held > TURN_BYTES / 2 { 0 } else { count };
             buffers.turn_mut()[held..held + count].copy_from_slice(&rest[..count]);
             rest = &rest[count..];
             let mut window = Window { at: 0, end: held + count };

@@ -36,6 +36,11 @@ impl Log {
         self.journal.want(if sync { Level::Disk } else { Level::Os });
     }
 
+    /// Somebody waits for what was appended so far to be synced.
+    pub(crate) fn sync(&mut self) {
+        self.journal.want(Level::Disk);
+    }
+
     /// What follows goes to a new segment.
     pub(crate) fn roll(&mut self, segment: u32) {
         if self.fresh.replace(segment).is_some_and(|skipped| skipped + 1 == segment) {

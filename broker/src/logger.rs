@@ -153,6 +153,12 @@ fn write_fact(fact: &Fact) {
         Fact::RecordingStopped { why } => {
             error!(target: "switchboard::recorder", "the flight recorder has stopped; the broker goes on: {why}");
         }
+        Fact::LogFailed { message } => {
+            error!(target: "switchboard::log", "durable things are read-only until the next start: {message}");
+        }
+        Fact::QueueRefused { name, message } => {
+            warn!(target: "switchboard::config", name, "queue `{name}`: {message}");
+        }
         Fact::Reloaded => {
             info!(target: "switchboard::config", "new configuration is in force");
         }

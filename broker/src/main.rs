@@ -57,8 +57,6 @@ fn main() -> ExitCode {
         config: arguments.config,
         state_dir: arguments.state_dir,
         spin: None,
-        recorder: None,
-        recorder_payloads: false,
     };
     let loaded = match switchboard_broker::check(&options) {
         Ok(loaded) => loaded,

@@ -19,11 +19,6 @@ pub struct Options {
     /// How long to look for work before sleeping, after a turn that had some. If not given, as the
     /// configuration says or the number of processors.
     pub spin: Option<Duration>,
-    /// Bytes of a flight recording of what the broker is told and does, kept in the state directory and
-    /// replayed by `switchboard replay`. If not given, nothing is recorded.
-    pub recorder: Option<u64>,
-    /// Whether payloads are recorded too, and not only what the broker itself looks at.
-    pub recorder_payloads: bool,
 }
 
 /// What options come to in an environment.
@@ -35,8 +30,6 @@ pub(crate) struct Resolved {
     pub(crate) state_directory: Option<PathBuf>,
     /// If the options say.
     pub(crate) spin: Option<Duration>,
-    pub(crate) recorder: Option<u64>,
-    pub(crate) recorder_payloads: bool,
     pub(crate) cpus: usize,
 }
 
@@ -71,8 +64,7 @@ impl Options {
             }
         };
         let config = self.config.clone().map_or(ConfigPlace::Standard, ConfigPlace::File);
-        let Self { spin, recorder, recorder_payloads, .. } = *self;
-        Resolved { socket, instance, config, state_directory, spin, recorder, recorder_payloads, cpus }
+        Resolved { socket, instance, config, state_directory, spin: self.spin, cpus }
     }
 }
 

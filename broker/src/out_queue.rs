@@ -99,8 +99,7 @@ impl OutQueue {
         self.slices.is_empty().then(|| &self.run[self.start..])
     }
 
-    /// Forgets `written` bytes, which have left. What is left of slices is copied out of buffers
-    /// that it would hold back for long: who does not take all at once may not take it for a while.
+    /// Forgets `written` bytes, which have left.
     pub(crate) fn written(&mut self, mut written: usize, buffers: &mut Buffers) {
         assert!(written <= self.bytes, "{written} of {} bytes", self.bytes);
         self.bytes -= written;
@@ -125,11 +124,6 @@ impl OutQueue {
             *self = Self::default();
             return;
         }
-        for (_, slice) in &mut self.slices {
-            if slice.is_wasteful() {
-                *slice = slice.copied();
-            }
-        }
         // Moves the rest to the front once it is the smaller part.
         if self.start > self.run.len() / 2 {
             self.run.drain(..self.start);
@@ -137,6 +131,16 @@ impl OutQueue {
                 *place -= self.start;
             }
             self.start = 0;
+        }
+    }
+
+    /// Copies what is left of slices out of buffers that it would hold back for long: for a link that does
+    /// not take it now and may not take it for a while.
+    pub(crate) fn trim(&mut self) {
+        for (_, slice) in &mut self.slices {
+            if slice.is_wasteful() {
+                *slice = slice.copied();
+            }
         }
     }
 
@@ -213,6 +217,23 @@ mod tests {
                 "an idle queue holds nothing"
             );
         }
+    }
+
+    #[test]
+    fn what_is_trimmed_leaves_its_buffer_and_stays_the_same() {
+        let (mut queue, mut buffers) = (OutQueue::default(), Buffers::new());
+        let (header, _) = frame(300_000, 7);
+        let buffer = std::rc::Rc::new((0..300_000).map(|at| (at / 7) as u8).collect::<Vec<u8>>());
+        queue.push(&header, SendTail::Forward(Slice::new(&buffer, 0, 300_000)), &mut buffers);
+        let whole = taken(&queue, usize::MAX);
+        queue.written(HEADER_BYTES + 100_000, &mut buffers);
+        queue.trim();
+        assert_eq!(std::rc::Rc::strong_count(&buffer), 2, "more than half of it still waits");
+        queue.written(100_000, &mut buffers);
+        assert_eq!(std::rc::Rc::strong_count(&buffer), 2, "whoever goes on reading costs no copy");
+        queue.trim();
+        assert_eq!(std::rc::Rc::strong_count(&buffer), 1);
+        assert!(taken(&queue, usize::MAX) == whole[HEADER_BYTES + 200_000..]);
     }
 
     #[test]

@@ -256,6 +256,7 @@ impl Reactor {
             Effect::Append { position, head, tail, sync } => {
                 self.ready_log().append(position, &head, tail.as_ref(), sync);
             }
+            Effect::Sync => self.ready_log().sync(),
             Effect::Roll { segment } => self.ready_log().roll(segment),
             Effect::DropSegment { segment } => self.ready_log().drop_segment(segment),
             Effect::Reload => self.reload_wanted = true,

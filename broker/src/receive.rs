@@ -1,4 +1,5 @@
-//! The reactor's reading half: one bounded read a link and turn, cut into frames and handed in.
+//! The reactor's reading half: one bounded read a link and turn, cut into frames and handed in. (A second
+//! one where the first was only to see that a large frame comes.)
 
 use std::io;
 
@@ -12,7 +13,9 @@ use crate::reactor::Reactor;
 
 /// What a read came to.
 enum Read {
-    Bytes(usize),
+    Bytes,
+    /// As much as shows the header of a large frame, which was expected.
+    Head,
     /// Nothing is there now.
     Nothing,
     /// The end of the stream, or an error that is one.
@@ -28,34 +31,27 @@ impl Reactor {
         }
         let hung_up = link.hung_up;
         let mut incoming = std::mem::take(&mut link.incoming);
-        let read = match incoming.large_room() {
-            Some(room) => {
-                let read = classify(link.stream.recv(room, &mut self.fds), &self.fds);
-                if let Ok(Read::Bytes(bytes)) = read {
-                    self.take_large(peer, &mut incoming, bytes);
-                }
-                read
-            }
-            None => {
-                let held = if incoming.held() > 0 { incoming.unstash(&mut self.buffers) } else { 0 };
-                // After a pause whole frames may wait; they come first.
-                let read = if held > TURN_BYTES / 2 {
-                    Ok(Read::Bytes(0))
-                } else {
-                    let received = link.stream.recv(&mut self.buffers.turn_mut()[held..], &mut self.fds);
-                    classify(received, &self.fds)
-                };
-                let fresh = if let Ok(Read::Bytes(bytes)) = read { bytes } else { 0 };
-                self.cut(peer, &mut incoming, Window { at: 0, end: held + fresh });
-                read
-            }
+        let mut read = match incoming.large_room() {
+            Some(_) => self.read_large(peer, &mut incoming),
+            None => self.read_turn(peer, &mut incoming),
         };
+        if let Ok(Read::Head) = read {
+            let heard = self.links.get_mut(peer).is_some_and(|link| link.may_be_heard());
+            read = match incoming.large_room() {
+                Some(_) if heard => self.read_large(peer, &mut incoming),
+                _ => Ok(Read::Bytes),
+            };
+            // What the first one brought was something.
+            if let Ok(Read::Nothing) = read {
+                read = Ok(Read::Bytes);
+            }
+        }
         if let Some(link) = self.links.get_mut(peer) {
             link.incoming = incoming;
         }
         match read {
-            Ok(Read::Bytes(_)) if hung_up => self.revisit.push(peer),
-            Ok(Read::Bytes(_)) => {}
+            Ok(Read::Bytes | Read::Head) if hung_up => self.revisit.push(peer),
+            Ok(Read::Bytes | Read::Head) => {}
             // Its end was seen from the writing side; there is nothing more to come.
             Ok(Read::Nothing) if hung_up => self.depart(peer),
             Ok(Read::Nothing) => {}
@@ -68,6 +64,37 @@ impl Reactor {
         if self.buffers.crowded() {
             self.write_touched();
         }
+    }
+
+    /// Reads into the turn buffer, and cuts.
+    fn read_turn(&mut self, peer: PeerId, incoming: &mut Incoming) -> Result<Read, Breach> {
+        let held = if incoming.held() > 0 { incoming.unstash(&mut self.buffers) } else { 0 };
+        let room = incoming.turn_room();
+        let Some(link) = self.links.get_mut(peer) else { return Ok(Read::Nothing) };
+        let (read, fresh) = if held > TURN_BYTES / 2 {
+            // After a pause whole frames may wait; they come first.
+            (Ok(Read::Bytes), 0)
+        } else {
+            let end = TURN_BYTES.min(held + room);
+            let received = link.stream.recv(&mut self.buffers.turn_mut()[held..end], &mut self.fds);
+            classify(received, &self.fds)
+        };
+        self.cut(peer, incoming, Window { at: 0, end: held + fresh });
+        match read {
+            Ok(Read::Bytes) if held == 0 && fresh == room => Ok(Read::Head),
+            read => read,
+        }
+    }
+
+    /// Reads into the buffer of a large frame.
+    fn read_large(&mut self, peer: PeerId, incoming: &mut Incoming) -> Result<Read, Breach> {
+        let Some(link) = self.links.get_mut(peer) else { return Ok(Read::Nothing) };
+        let room = incoming.large_room().expect("a large frame is being received");
+        let (read, bytes) = classify(link.stream.recv(room, &mut self.fds), &self.fds);
+        if let Ok(Read::Bytes) = read {
+            self.take_large(peer, incoming, bytes);
+        }
+        read
     }
 
     /// A link that is not to be heard was reported as readable.
@@ -123,16 +150,18 @@ impl Reactor {
     }
 }
 
-fn classify(received: io::Result<Received>, fds: &Fds) -> Result<Read, Breach> {
-    match received {
+/// What a read came to, and how many bytes it brought.
+fn classify(received: io::Result<Received>, fds: &Fds) -> (Result<Read, Breach>, usize) {
+    let read = match received {
         // SPEC 2.8: no frame of this version carries descriptors.
         _ if !fds.is_empty() => Err(Breach::FileDescriptors),
         Ok(Received { truncated: true, .. }) => Err(Breach::FileDescriptors),
         Ok(Received { bytes: 0, .. }) => Ok(Read::Over),
-        Ok(Received { bytes, .. }) => Ok(Read::Bytes(bytes)),
+        Ok(Received { bytes, .. }) => return (Ok(Read::Bytes), bytes),
         Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
             Ok(Read::Nothing)
         }
         Err(_) => Ok(Read::Over),
-    }
+    };
+    (read, 0)
 }

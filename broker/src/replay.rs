@@ -392,6 +392,7 @@ fn describe(effect: &Effect<Slice>) -> String {
         | Effect::Forget { .. }
         | Effect::Roll { .. }
         | Effect::DropSegment { .. }
+        | Effect::Sync
         | Effect::Reload => format!("{effect:?}"),
     }
 }

@@ -13,10 +13,23 @@ impl Reactor {
     /// Writes what waits for each touched link, as far as it goes, and closes those to be closed.
     pub(crate) fn write_touched(&mut self) {
         let touched = std::mem::take(&mut self.touched);
+        let mut left_over = std::mem::take(&mut self.buffers.left_over);
         for &peer in &touched {
             self.write(peer);
         }
         recycle(&mut self.touched, touched);
+        // Who has taken something meanwhile and not all is in the new list. To the others it may not go for
+        // a while.
+        for (peer, bytes) in left_over.drain(..) {
+            if let Some(link) = self.links.get_mut(peer)
+                && link.out.bytes() >= bytes
+            {
+                link.out.trim();
+            }
+        }
+        if self.buffers.left_over.is_empty() {
+            self.buffers.left_over = left_over;
+        }
     }
 
     /// Tells the core what was written.
@@ -49,9 +62,15 @@ impl Reactor {
                         self.reports.push(peer);
                     }
                     link.wrote += bytes;
+                    if link.out.bytes() > 0 {
+                        self.buffers.left_over.push((peer, link.out.bytes()));
+                    }
                 }
                 Err(error)
-                    if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
+                    if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) =>
+                {
+                    link.out.trim();
+                }
                 Err(_) => {
                     // Nobody reads any more. What the peer has sent is still read to its end.
                     link.mute = true;

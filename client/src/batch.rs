@@ -67,10 +67,10 @@ const BATCH_BYTES: usize = 64 << 10;
 
 /// A frame of many messages is at most this long: enough that its header costs nothing, and little
 /// enough that what is behind it does not wait for long.
-const FRAME_BYTES_MAX: usize = 32 << 10;
+pub(crate) const FRAME_BYTES_MAX: usize = 32 << 10;
 
 /// Longer messages get a frame of their own.
-const PART_BYTES_MAX: usize = 4 << 10;
+pub(crate) const PART_BYTES_MAX: usize = 4 << 10;
 
 /// The most that padding adds to a frame of whole parts.
 const FRAME_PADDING: u64 = 8;

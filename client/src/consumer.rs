@@ -43,8 +43,9 @@ pub struct ConsumeBuilder {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Consumer {
-    builder: ConsumeBuilder,
+    // Dropped first: what it gives back goes by the builder's handle.
     flow: Flow,
+    builder: ConsumeBuilder,
     end: Option<CallError>,
     is_told: bool,
 }
@@ -79,7 +80,7 @@ pub struct Peek {
 const CREDIT: u32 = 16;
 
 /// Messages on their way to who looks at them.
-const PEEK_CREDIT: u32 = 128;
+pub(crate) const PEEK_CREDIT: u32 = 128;
 
 impl ConsumeBuilder {
     pub(crate) fn new(queue: &Queue) -> Self {
@@ -146,7 +147,8 @@ impl ConsumeBuilder {
         let target = &self.queue.popper().target;
         let (mut state, handle) = target.board.handle_of(target.board.lock(), target, deadline)?;
         let params = CallParams { stream: true, ..self.params(0) };
-        let ticket = state.open_call(handle, &params, &self.payload(), crate::driver::Owner::Nobody)?;
+        let ticket =
+            state.open_call(handle, &params, &self.payload(), crate::driver::Owner::Nobody, false)?;
         Ok(Flow::new(&target.board, state, ticket, self.credit))
     }
 
@@ -244,7 +246,7 @@ impl Iterator for Consumer {
 }
 
 impl Queued {
-    fn new(payload: Payload, facts: Facts) -> Self {
+    pub(crate) fn new(payload: Payload, facts: Facts) -> Self {
         Self { payload, facts }
     }
 
@@ -285,7 +287,7 @@ impl Queued {
 }
 
 impl Leased {
-    fn of_item(item: Item, queue: &Queue) -> Self {
+    pub(crate) fn of_item(item: Item, queue: &Queue) -> Self {
         let lease = item.facts.lease();
         Self::new(Queued::new(item.reply.payload, item.facts), lease, queue)
     }
@@ -365,6 +367,22 @@ impl Leased {
     pub fn take_payload(&mut self) -> Payload {
         self.message.take_payload()
     }
+
+    /// It was said what became of it.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn settle(&mut self) {
+        self.is_settled = true;
+    }
+
+    #[cfg(feature = "tokio")]
+    pub(crate) fn queue(&self) -> &Queue {
+        &self.queue
+    }
+
+    #[cfg(feature = "tokio")]
+    pub(crate) fn is_settled(&self) -> bool {
+        self.is_settled
+    }
 }
 
 pub(crate) fn consumed_already() -> CallError {
@@ -391,11 +409,17 @@ impl Peek {
         let target = &queue.popper().target;
         let board = &target.board;
         let deadline = Context::inherit_deadline(Context::current(), board.default_deadline());
-        let params = CallParams { stream: true, ..inherited(QueueMethod::Peek, deadline) };
         let (mut state, handle) = board.handle_of(board.lock(), target, deadline)?;
-        let payload = switchboard_protocol::encode(&PeekBody { after, count });
-        let ticket = state.open_call(handle, &params, &payload, crate::driver::Owner::Nobody)?;
+        let (params, payload) = Self::ask(after, count, deadline);
+        let ticket = state.open_call(handle, &params, &payload, crate::driver::Owner::Nobody, false)?;
         Ok(Self { flow: Flow::new(board, state, ticket, PEEK_CREDIT), deadline, is_over: false })
+    }
+}
+
+impl Peek {
+    pub(crate) fn ask(after: u64, count: u32, deadline: u64) -> (CallParams<'static>, Vec<u8>) {
+        let params = CallParams { stream: true, ..inherited(QueueMethod::Peek, deadline) };
+        (params, switchboard_protocol::encode(&PeekBody { after, count }))
     }
 }
 

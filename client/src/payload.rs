@@ -67,6 +67,18 @@ fn give_buffer(bytes: Vec<u8>) {
     }
 }
 
+/// A large buffer that is kept for the next large message when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Kept(pub(crate) Vec<u8>);
+
+impl Drop for Kept {
+    /// Never inlined: it stands wherever a frame may be dropped, and most frames hold no such buffer.
+    #[inline(never)]
+    fn drop(&mut self) {
+        give_buffer(std::mem::take(&mut self.0));
+    }
+}
+
 impl Payload {
     /// No bytes.
     pub const fn new() -> Self {

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::driver::{Awaits, End, Owner, Shared, Until};
+use crate::driver::{Awaits, End, Owner, Patience, Shared, Until};
 use crate::{CallBuilder, CallError, Reply, Service};
 
 /// Keeps up to `depth` calls open from one thread. Calls that are submitted are written together, and
@@ -66,8 +66,8 @@ impl Pipeline {
         self.open >= self.depth
     }
 
-    /// Adds a call of method 0; its end comes with `tag`. Nothing is written before
-    /// [`Pipeline::wait`].
+    /// Adds a call of method 0; its end comes with `tag`. Small ones are
+    /// written together by [`Pipeline::wait`], a large one as far as the socket takes it at once.
     ///
     /// # Errors
     ///
@@ -91,11 +91,11 @@ impl Pipeline {
         let (entries, connection) = call.entries();
         let params = call.params(false, &entries, connection);
         let board = self.board();
-        let (mut state, handle) = board.handle_of(board.lock(), &self.service.target, params.deadline)?;
+        let (state, handle) = board.handle_of(board.lock(), &self.service.target, params.deadline)?;
         let owner = Owner::Mailbox { slot: self.mailbox, tag };
-        let opened = state.open_call(handle, &params, call.payload_bytes(), owner);
+        let (state, _) =
+            board.open_call(state, handle, &params, call.payload_bytes(), owner, Patience::Never)?;
         board.release(state);
-        opened?;
         self.open += 1;
         Ok(())
     }

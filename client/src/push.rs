@@ -197,6 +197,11 @@ impl<'a> PushBuilder<'a> {
     }
 
     #[cfg(feature = "tokio")]
+    pub(crate) fn deadline_now(&self) -> u64 {
+        self.request.params(false, &[], 0).deadline
+    }
+
+    #[cfg(feature = "tokio")]
     pub(crate) fn target(&self) -> &'a std::sync::Arc<crate::driver::Target> {
         self.request.target()
     }

@@ -4,7 +4,6 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Serialize;
 use serde::de::DeserializeOwned;
 use switchboard_protocol::control::{OnName, Operation};
 use switchboard_protocol::queue::{
@@ -132,7 +131,8 @@ impl Board {
         let further = several.further(&handles);
         let extensions = Several::extensions(&further);
         let params = several.params(deadline, &extensions);
-        let ticket = state.open_call(handles[0], &params, &several.batch, crate::driver::Owner::Nobody)?;
+        let ticket =
+            state.open_call(handles[0], &params, &several.batch, crate::driver::Owner::Nobody, false)?;
         let (state, end) = self.shared.finish(state, ticket, deadline);
         self.shared.release(state);
         several.positions(end?)
@@ -275,6 +275,11 @@ impl QueueBuilder {
     }
 
     #[cfg(feature = "tokio")]
+    pub(crate) fn board(&self) -> &Board {
+        &self.board
+    }
+
+    #[cfg(feature = "tokio")]
     pub(crate) fn body(&self) -> &CreateQueue {
         &self.body
     }
@@ -307,7 +312,12 @@ impl Queue {
         for payload in payloads {
             write_part(&mut batch, 0, payload.as_ref());
         }
-        self.message(&batch).batch().push()
+        self.message_of_many(&batch).push()
+    }
+
+    /// Messages that were written one behind the other as a batch.
+    pub(crate) fn message_of_many<'a>(&'a self, batch: &'a [u8]) -> PushBuilder<'a> {
+        self.message(batch).batch()
     }
 
     /// A message with all that can be said about it.
@@ -377,8 +387,7 @@ impl Queue {
     ///
     /// As [`Queue::ack`].
     pub fn nack(&self, lease: LeaseId, how: NackHow, delay: Duration) -> Result<(), CallError> {
-        let body = nack_body(lease, how, delay);
-        self.operate(&self.popper, QueueMethod::Nack, &switchboard_protocol::encode(&body)).map(drop)
+        self.operate(&self.popper, QueueMethod::Nack, &nack_body(lease, how, delay)).map(drop)
     }
 
     /// Makes a lease last so long from now; [`Leased::extend`] by id.
@@ -387,8 +396,7 @@ impl Queue {
     ///
     /// As [`Queue::ack`].
     pub fn extend(&self, lease: LeaseId, by: Duration) -> Result<(), CallError> {
-        let body = Extend { lease, by_ns: nanoseconds(by) };
-        self.operate(&self.popper, QueueMethod::Extend, &switchboard_protocol::encode(&body)).map(drop)
+        self.operate(&self.popper, QueueMethod::Extend, &extend_body(lease, by)).map(drop)
     }
 
     /// Looks at what is there behind a position (0: from the beginning), in the order of positions and
@@ -468,8 +476,12 @@ pub(crate) fn decode<T: DeserializeOwned>(reply: &RawReply, what: &str) -> Resul
     switchboard_protocol::decode(&reply.payload).ok_or_else(|| CallError::malformed(what))
 }
 
-pub(crate) fn nack_body(lease: LeaseId, how: NackHow, delay: Duration) -> impl Serialize {
-    Nack { lease, how: how as u8, delay_ns: nanoseconds(delay) }
+pub(crate) fn nack_body(lease: LeaseId, how: NackHow, delay: Duration) -> Vec<u8> {
+    switchboard_protocol::encode(&Nack { lease, how: how as u8, delay_ns: nanoseconds(delay) })
+}
+
+pub(crate) fn extend_body(lease: LeaseId, by: Duration) -> Vec<u8> {
+    switchboard_protocol::encode(&Extend { lease, by_ns: nanoseconds(by) })
 }
 
 pub(crate) fn nanoseconds(duration: Duration) -> u64 {

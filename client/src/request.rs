@@ -332,7 +332,7 @@ impl Request {
     ///
     /// [`ItemError::Over`] when nobody takes more: stop.
     pub fn send_item(&self, item: impl Into<Response>) -> Result<(), ItemError> {
-        self.item(&item.into(), true)
+        self.item(item.into(), true)
     }
 
     /// [`Request::send_item`] that does not wait.
@@ -341,16 +341,16 @@ impl Request {
     ///
     /// As there, and [`ItemError::NoRoom`].
     pub fn try_send_item(&self, item: impl Into<Response>) -> Result<(), ItemError> {
-        self.item(&item.into(), false)
+        self.item(item.into(), false)
     }
 
-    fn item(&self, item: &Response, waits: bool) -> Result<(), ItemError> {
+    fn item(&self, mut item: Response, waits: bool) -> Result<(), ItemError> {
         let request = self.delivery.request.filter(|_| self.is_streamed()).ok_or(ItemError::NotStreamed)?;
         let mut state = self.board.lock();
         if !waits {
             state = self.board.peek(state);
         }
-        let mut sent = self.item_now(&mut state, item);
+        let mut sent = self.item_now(&mut state, &mut item);
         if waits && sent == Err(ItemError::NoRoom) {
             let result;
             (state, result) = self.board.wait(
@@ -358,7 +358,7 @@ impl Request {
                 Until::Forever,
                 Awaits::Request(request),
                 |_, _| {},
-                |state| match self.item_now(state, item) {
+                |state| match self.item_now(state, &mut item) {
                     Err(ItemError::NoRoom) => None,
                     result => Some(result),
                 },
@@ -377,7 +377,7 @@ impl Request {
     pub(crate) fn item_now(
         &self,
         state: &mut crate::driver::State,
-        item: &Response,
+        item: &mut Response,
     ) -> Result<(), ItemError> {
         let request = self.delivery.request.filter(|_| self.is_streamed()).ok_or(ItemError::NotStreamed)?;
         if !self.is_of(state) {
@@ -387,7 +387,7 @@ impl Request {
         if state.check_handles(&entries, connection).is_err() {
             return Err(ItemError::Refused(Refused::UnknownHandle));
         }
-        state.session.item(request, &item.payload, &entries).map_err(|refused| match refused {
+        state.session.item_with(request, &mut item.payload, &entries).map_err(|refused| match refused {
             Refused::NoRoom => ItemError::NoRoom,
             Refused::NotOpen | Refused::Over => {
                 ItemError::Over(state.session.is_cancelled(request).unwrap_or(Outcome::PeerDied))
@@ -507,13 +507,13 @@ impl crate::driver::State {
     #[inline]
     fn answer(&mut self, request: RequestId, result: Result<Response, Fault>) {
         match result {
-            Ok(response) if response.passes.is_empty() => {
-                self.session.answer(request, &response.payload, &[]);
+            Ok(mut response) if response.passes.is_empty() => {
+                self.session.answer_with(request, &mut response.payload, &[]);
             }
-            Ok(response) => {
+            Ok(mut response) => {
                 let (entries, connection) = Pass::entries(&response.passes);
                 if self.check_handles(&entries, connection).is_ok() {
-                    self.session.answer(request, &response.payload, &entries);
+                    self.session.answer_with(request, &mut response.payload, &entries);
                 } else {
                     let fault = Fault::failed("the service passed a handle of a connection that is lost");
                     self.session.answer_otherwise(request, fault.outcome, &fault.failure);

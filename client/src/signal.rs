@@ -14,7 +14,8 @@ use crate::{Board, CallError, Context, Service};
 
 /// An event to be raised and waited for; made by [`Board::event`]. Cheap to clone.
 ///
-/// It holds 64 flags and a bounded number of pulses, until somebody who waits takes them.
+/// It holds 64 flags and a bounded number of pulses, until somebody who waits takes them. A wait that
+/// ends by its time-out has taken nothing.
 ///
 /// ```
 /// # let broker = switchboard_broker::Embedded::start(&switchboard_broker::Options::default())?;

@@ -27,7 +27,7 @@ pub struct SubscribeBuilder {
 }
 
 #[derive(Clone)]
-enum Source {
+pub(crate) enum Source {
     Topic(Arc<Target>),
     Pattern(Arc<str>),
 }
@@ -40,14 +40,20 @@ enum Source {
 /// A lost connection is made anew, and the subscription with it: that is told by
 /// [`Delivery::Restored`], since nobody knows what was published meanwhile.
 pub struct Subscription {
-    builder: SubscribeBuilder,
+    // Dropped first: cancelled before the builder's handle is closed.
     flow: Flow,
+    builder: SubscribeBuilder,
+    reader: Reader,
+    end: Option<CallError>,
+    is_told: bool,
+}
+
+/// Makes messages of items.
+pub(crate) struct Reader {
     unpacking: Option<Unpacking>,
     /// The topic of the message before: mostly that of the next one too.
     topic: Arc<str>,
-    position: u64,
-    end: Option<CallError>,
-    is_told: bool,
+    pub(crate) position: u64,
 }
 
 /// What comes by a [`Subscription`].
@@ -182,7 +188,11 @@ impl SubscribeBuilder {
     }
 
     /// Asks for it by pattern, or by a handle that is open.
-    fn ask<'a>(&self, mut state: Guard<'a>, handle: u64) -> Result<(Guard<'a>, TicketId), CallError> {
+    pub(crate) fn ask<'a>(
+        &self,
+        mut state: Guard<'a>,
+        handle: u64,
+    ) -> Result<(Guard<'a>, TicketId), CallError> {
         let ticket = state.open_control(Operation::Subscribe, &self.body(handle), 0, Owner::Nobody)?;
         Ok((state, ticket))
     }
@@ -202,8 +212,23 @@ impl SubscribeBuilder {
         }
     }
 
+    #[cfg(feature = "tokio")]
+    pub(crate) fn source(&self) -> &Source {
+        &self.source
+    }
+
+    #[cfg(feature = "tokio")]
+    pub(crate) fn board(&self) -> &Board {
+        &self.board
+    }
+
+    #[cfg(feature = "tokio")]
+    pub(crate) fn room(&self) -> u32 {
+        self.credit
+    }
+
     /// The name, or the pattern.
-    fn what(&self) -> &str {
+    pub(crate) fn what(&self) -> &str {
         match &self.source {
             Source::Topic(target) => target.name().unwrap_or_default(),
             Source::Pattern(pattern) => pattern,
@@ -223,17 +248,14 @@ pub(crate) fn not_in_force() -> CallError {
 
 impl Subscription {
     fn new(builder: SubscribeBuilder, flow: Flow, position: u64) -> Self {
-        let topic = match &builder.source {
-            Source::Topic(target) => target.name().unwrap_or_default().into(),
-            Source::Pattern(_) => "".into(),
-        };
-        Self { builder, flow, unpacking: None, topic, position, end: None, is_told: false }
+        let reader = Reader::new(&builder, position);
+        Self { flow, builder, reader, end: None, is_told: false }
     }
 
     /// Up to where it has come: the position of what was given out last, at first the last one before
     /// it was in force.
     pub fn position(&self) -> u64 {
-        self.position
+        self.reader.position
     }
 
     /// What comes next, waited for at most so long: `None` when the time is up.
@@ -256,7 +278,7 @@ impl Subscription {
 
     fn fetch(&mut self, until: Until) -> Result<Option<Delivery>, CallError> {
         loop {
-            if let Some(delivery) = self.unpack() {
+            if let Some(delivery) = self.reader.unpack() {
                 return Ok(Some(delivery));
             }
             if let Some(end) = &self.end {
@@ -265,7 +287,7 @@ impl Subscription {
             match self.flow.next(until) {
                 Ok(None) => return Ok(None),
                 Ok(Some(item)) => {
-                    if let Some(delivery) = self.take(item) {
+                    if let Some(delivery) = self.reader.take(item) {
                         return Ok(Some(delivery));
                     }
                 }
@@ -293,7 +315,7 @@ impl Subscription {
 
     fn restored(&mut self, flow: Flow, position: u64) -> Delivery {
         self.flow = flow;
-        self.position = position;
+        self.reader.position = position;
         Delivery::Restored { position }
     }
 
@@ -301,10 +323,20 @@ impl Subscription {
         self.end = Some(end.clone());
         end
     }
+}
+
+impl Reader {
+    pub(crate) fn new(builder: &SubscribeBuilder, position: u64) -> Self {
+        let topic = match &builder.source {
+            Source::Topic(target) => target.name().unwrap_or_default().into(),
+            Source::Pattern(_) => "".into(),
+        };
+        Self { unpacking: None, topic, position }
+    }
 
     /// The next message of the frame that is being taken apart.
     #[inline]
-    fn unpack(&mut self) -> Option<Delivery> {
+    pub(crate) fn unpack(&mut self) -> Option<Delivery> {
         let unpacking = self.unpacking.as_mut()?;
         let mut parts = Parts::of(&unpacking.batch[unpacking.at..]);
         let Some(part) = parts.next() else {
@@ -329,7 +361,7 @@ impl Subscription {
     }
 
     /// What an item means; `None` for a frame of many messages, and for what later brokers may tell.
-    fn take(&mut self, item: Item) -> Option<Delivery> {
+    pub(crate) fn take(&mut self, item: Item) -> Option<Delivery> {
         let Item { reply, facts } = item;
         match Sort::from_wire(facts.handle)? {
             sort @ (Sort::Message | Sort::Earlier) => {
@@ -462,7 +494,7 @@ impl fmt::Debug for Subscription {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Subscription")
             .field("what", &self.builder.what())
-            .field("position", &self.position)
+            .field("position", &self.reader.position)
             .finish_non_exhaustive()
     }
 }

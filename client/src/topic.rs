@@ -155,7 +155,8 @@ impl Topic {
     }
 
     /// Leaves a last will: should this connection end in any other way than by [`Board::close`] (or
-    /// the end of its last clone), the broker publishes this message. It replaces the one before.
+    /// the end of its last clone), the broker publishes this message. It replaces the one before, and
+    /// stays also when this topic is dropped.
     ///
     /// It is of this connection: once that was lost the will was published, and a new connection
     /// ([`crate::Notice::Reconnected`]) has none before it is set again.
@@ -179,8 +180,11 @@ impl Topic {
     fn will(&self, payload: Option<Vec<u8>>) -> Result<(), CallError> {
         let board = &self.publisher.target.board;
         let deadline = Context::inherit_deadline(Context::current(), board.default_deadline());
+        let is_left = payload.is_some();
         let body = |handle| Will { handle, method: 0, payload };
-        board.operate_on(&self.publisher.target, Operation::Will, body, deadline).map(drop)
+        board.operate_on(&self.publisher.target, Operation::Will, body, deadline)?;
+        self.publisher.target.set_will(is_left);
+        Ok(())
     }
 
     /// Its name.

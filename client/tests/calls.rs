@@ -234,6 +234,76 @@ fn nested_calls_inherit_deadline_priority_and_parent() {
     }
 }
 
+/// Bytes that only this thread's this call has.
+fn pattern(thread: u64, call: u64, size: usize) -> Vec<u8> {
+    (0..size as u64).map(|at| (at * 31 + at / 251 + thread * 77 + call * 13) as u8).collect()
+}
+
+#[test]
+fn large_and_small_calls_of_many_threads_share_a_connection_whole() {
+    let world = World::start();
+    let _server = world.echo("acme.echo");
+    let board = world.board();
+    let service = board.service("acme.echo");
+    // Around every border: copied or lent, one write or many, an inbox of its own or not, padded or not.
+    let sizes = [1, 16_383, 16_384, 16_385, 65_535, 65_536, 300_007, 0, 1 << 20, 70];
+    std::thread::scope(|scope| {
+        for thread in 0..4u64 {
+            let service = service.clone();
+            scope.spawn(move || {
+                for call in 0..60u64 {
+                    let payload = pattern(thread, call, sizes[(thread + call) as usize % sizes.len()]);
+                    let reply = service.call(&payload).expect("a reply");
+                    assert!(reply[..] == payload, "thread {thread}, call {call}");
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn large_calls_of_a_pipeline_and_large_messages_keep_their_bytes_and_order() {
+    let world = World::start();
+    let (sum, seen) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+    let (sum_there, seen_there) = (Arc::clone(&sum), Arc::clone(&seen));
+    let _server = world
+        .board()
+        .serve("acme.echo")
+        .start(move |request| {
+            if request.is_one_way() {
+                let number = seen_there.fetch_add(1, Ordering::SeqCst);
+                let right = request.payload() == pattern(9, number, 200_000 + number as usize);
+                sum_there.fetch_add(u64::from(right), Ordering::SeqCst);
+            }
+            Ok(request.take_payload())
+        })
+        .expect("served");
+    let board = world.board();
+    let service = board.service("acme.echo");
+    let mut pipeline = service.pipeline(8).expect("opened");
+    let size = |tag: u64| 100_000 + 17 * tag as usize;
+    for tag in 0..40 {
+        while pipeline.is_full() {
+            pipeline
+                .wait(|tag, end| assert!(end.expect("a reply")[..] == pattern(1, tag, size(tag))))
+                .expect("up");
+        }
+        pipeline.submit(tag, &pattern(1, tag, size(tag))).expect("submitted");
+    }
+    while pipeline.open() > 0 {
+        pipeline
+            .wait(|tag, end| assert!(end.expect("a reply")[..] == pattern(1, tag, size(tag))))
+            .expect("up");
+    }
+    for number in 0..40 {
+        service.send(pattern(9, number, 200_000 + number as usize)).expect("sent");
+    }
+    // Behind them on the same handle.
+    service.call("").expect("a reply");
+    board.flush().expect("all were delivered");
+    assert_eq!((seen.load(Ordering::SeqCst), sum.load(Ordering::SeqCst)), (40, 40));
+}
+
 #[test]
 fn large_payloads_in_both_directions_at_once_do_not_deadlock() {
     let world = World::start();

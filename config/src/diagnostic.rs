@@ -100,7 +100,12 @@ impl Diagnostics {
             span: Some(place.clone()),
             related: None,
         });
-        self.list.last_mut().expect("just added")
+        self.last()
+    }
+
+    /// The one that was added last.
+    pub(crate) fn last(&mut self) -> &mut Diagnostic {
+        self.list.last_mut().expect("one was added")
     }
 
     /// A file or folder that cannot be read at all.

@@ -11,6 +11,7 @@ mod draft;
 mod limits;
 mod location;
 mod nearest;
+mod objects;
 mod reader;
 mod schema;
 mod show;
@@ -34,7 +35,7 @@ pub const DEFAULT_FILE: &str = include_str!("../switchboard.toml");
 /// A whole configuration.
 #[derive(Clone, Debug)]
 pub struct Loaded {
-    /// What the broker's core takes: policy, limits, and the files they came from.
+    /// What the broker's core takes: policy, limits, topics and queues, and the files they came from.
     pub settings: Settings,
     /// What the daemon around it takes.
     pub driver: Driver,
@@ -49,6 +50,10 @@ pub struct Driver {
     pub log: String,
     /// How long the broker looks for work before it sleeps; `None` lets it decide by the machine.
     pub spin: Option<Duration>,
+    /// How many bytes of files the flight recorder has; `None` where it is off.
+    pub recorder: Option<u64>,
+    /// Whether it records payloads too.
+    pub recorder_payloads: bool,
     /// Sockets beside the instance's own.
     pub listens: Vec<Listen>,
 }

@@ -98,7 +98,7 @@ impl<'r> Reader<'r> {
     }
 
     /// A value that is not what its key wants.
-    fn mismatch(&mut self, key: &str, expected: &str, value: &Value<'_>) {
+    pub(crate) fn mismatch(&mut self, key: &str, expected: &str, value: &Value<'_>) {
         let found = describe(value.get_ref());
         self.wrong(value.span(), format!("`{key}` expects {expected}, found {found}"));
     }
@@ -111,6 +111,23 @@ impl<'r> Reader<'r> {
                 None
             }
         }
+    }
+
+    /// One of a few words.
+    pub(crate) fn word<T: Copy>(&mut self, key: &str, words: &[(&str, T)], value: &Value<'_>) -> Option<T> {
+        let quoted: Vec<_> = words.iter().map(|(word, _)| format!("\"{word}\"")).collect();
+        let (last, others) = quoted.split_last().expect("a word at least");
+        let expected = format!("{} or {last}", others.join(", "));
+        let text = self.text(key, &expected, value)?;
+        let found = words.iter().find(|(word, _)| *word == text);
+        if found.is_none() {
+            let help = nearest(text, words.iter().map(|(word, _)| *word));
+            self.mismatch(key, &expected, value);
+            if let Some(word) = help {
+                self.diagnostics.last().help(format!("did you mean \"{word}\"?"));
+            }
+        }
+        found.map(|(_, meaning)| *meaning)
     }
 
     pub(crate) fn boolean(&mut self, key: &str, value: &Value<'_>) -> Option<bool> {

@@ -6,20 +6,35 @@
 use crate::Diagnostics;
 use crate::draft::{Draft, ListenDraft, UserDraft, Values};
 use crate::limits::{LIMITS, LimitKey, USER_LIMITS};
+use crate::objects::{read_queues, read_topics};
 use crate::reader::{Key, Reader, Unit, Value, integer_of};
 use crate::source::Source;
+use crate::units::{SIZE_FORM, parse_size};
 use crate::users;
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 use std::path::Path;
 use std::sync::Arc;
 use switchboard_core::{Identity, Rule, Subject};
 use switchboard_protocol::{Pattern, Verb};
 use toml::de::{DeTable, DeValue};
 
-pub(crate) const TOP: [&str; 6] = ["log", "spin", "priority", "limits", "allow", "listen"];
+pub(crate) const TOP: [&str; 10] = [
+    "log",
+    "spin",
+    "priority",
+    "recorder",
+    "recorder_payloads",
+    "limits",
+    "topic",
+    "queue",
+    "allow",
+    "listen",
+];
 const SUBJECTS: [&str; 4] = ["user", "group", "label", "anyone"];
 const LISTEN: [&str; 2] = ["path", "mode"];
 const LOG_LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+/// A recording is four files, each of which begins with all that the broker knows.
+const RECORDER_BYTES: RangeInclusive<u64> = 1 << 20..=1 << 40;
 /// Bytes of a socket address's path on Linux, less the zero at its end.
 const SOCKET_PATH_BYTES_MAX: usize = 107;
 
@@ -38,7 +53,15 @@ pub(crate) fn read_file(source: Arc<Source>, draft: &mut Draft, diagnostics: &mu
                     draft.priority = Some(reader.at(number as u8, key.span()));
                 }
             }
+            "recorder" => read_recorder(&mut reader, value, draft),
+            "recorder_payloads" => {
+                if let Some(payloads) = reader.boolean("recorder_payloads", value) {
+                    draft.recorder_payloads = Some(reader.at(payloads, key.span()));
+                }
+            }
             "limits" => read_limits(&mut reader, value, draft),
+            "topic" => read_topics(&mut reader, value, &mut draft.objects),
+            "queue" => read_queues(&mut reader, value, &mut draft.objects),
             "allow" => {
                 for (table, span) in reader.tables("allow", value) {
                     read_allow(&mut reader, table, span, draft);
@@ -92,6 +115,20 @@ fn read_spin(reader: &mut Reader<'_>, value: &Value<'_>, draft: &mut Draft) {
         },
     };
     draft.spin = Some(reader.at(spin, value.span()));
+}
+
+fn read_recorder(reader: &mut Reader<'_>, value: &Value<'_>, draft: &mut Draft) {
+    let bytes = match value.get_ref() {
+        DeValue::String(text) if text == "off" => None,
+        DeValue::String(text) if parse_size(text).is_none() => {
+            return reader.mismatch("recorder", &format!("\"off\" or {SIZE_FORM}"), value);
+        }
+        _ => match reader.number("recorder", Unit::Bytes, RECORDER_BYTES, value) {
+            Some(bytes) => Some(bytes),
+            None => return,
+        },
+    };
+    draft.recorder = Some(reader.at(bytes, value.span()));
 }
 
 fn read_limits(reader: &mut Reader<'_>, value: &Value<'_>, draft: &mut Draft) {

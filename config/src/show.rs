@@ -3,11 +3,12 @@
 use crate::Driver;
 use crate::draft::{Draft, Values};
 use crate::limits::{LIMITS, LimitKey, USER_LIMITS};
+use crate::objects::{QueueDraft, TopicDraft};
 use crate::reader::{Unit, format_in};
 use crate::source::At;
 use crate::units::format_duration;
 use std::fmt;
-use switchboard_core::{Limits, Policy, Rule};
+use switchboard_core::{Limits, Policy, QueueSettings, Rule, TopicSettings};
 
 /// Every key with its value and where that was set. Displays as a configuration file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -43,10 +44,17 @@ pub struct Setting {
 impl Shown {
     pub(crate) fn of(draft: &Draft, limits: &Limits, policy: &Policy, driver: &Driver) -> Self {
         let spin = driver.spin.map_or_else(|| "auto".to_owned(), format_duration);
+        let recorder = driver.recorder.map_or_else(|| quoted("off"), size);
         let top = vec![
             setting("log", quoted(&driver.log), source_of(draft.log.as_ref())),
             setting("spin", quoted(&spin), source_of(draft.spin.as_ref())),
             setting("priority", policy.priority_max.to_string(), source_of(draft.priority.as_ref())),
+            setting("recorder", recorder, source_of(draft.recorder.as_ref())),
+            setting(
+                "recorder_payloads",
+                driver.recorder_payloads.to_string(),
+                source_of(draft.recorder_payloads.as_ref()),
+            ),
         ];
         let mut tables = vec![
             ShownTable { header: String::new(), source: None, settings: top },
@@ -62,6 +70,13 @@ impl Shown {
             let header = format!("[limits.user.{}]", key_text(&user.name));
             let limits = user.limits(&limits.user_default);
             tables.push(limits_table(header, USER_LIMITS, &limits, &user.values));
+        }
+        let objects = &draft.objects;
+        for (topic, draft) in objects.topics().iter().zip(objects.topics.values()) {
+            tables.push(topic_table(topic, draft));
+        }
+        for (queue, draft) in objects.queues().iter().zip(objects.queues.values()) {
+            tables.push(queue_table(queue, draft));
         }
         tables.extend(policy.rules.iter().map(rule_table));
         tables.extend(driver.listens.iter().map(|listen| ShownTable {
@@ -85,6 +100,44 @@ fn limits_table<T>(header: String, keys: &[LimitKey<T>], limits: &T, values: &Va
         setting(key.name, value, source_of(values.get(key.name)))
     });
     ShownTable { header, source: None, settings: settings.collect() }
+}
+
+fn topic_table(topic: &TopicSettings, draft: &TopicDraft) -> ShownTable {
+    let settings = vec![
+        setting("retain", topic.retain.to_string(), source_of(draft.retain.as_ref())),
+        setting("history", topic.history.to_string(), source_of(draft.history.as_ref())),
+        setting("history_bytes", size(topic.history_bytes), source_of(draft.history_bytes.as_ref())),
+        setting("durability", quoted(topic.durability.as_str()), source_of(draft.durability.as_ref())),
+        setting("block", topic.block.to_string(), source_of(draft.block.as_ref())),
+    ];
+    let header = format!("[topic.{}]", quoted(topic.name.as_str()));
+    ShownTable { header, source: Some(draft.place.file_line()), settings }
+}
+
+fn queue_table(queue: &QueueSettings, draft: &QueueDraft) -> ShownTable {
+    let mut settings = vec![
+        setting("durability", quoted(queue.durability.as_str()), source_of(draft.durability.as_ref())),
+        setting("max_messages", queue.messages_max.to_string(), source_of(draft.messages_max.as_ref())),
+        setting("max_bytes", size(queue.bytes_max), source_of(draft.bytes_max.as_ref())),
+        setting("overflow", quoted(queue.overflow.as_str()), source_of(draft.overflow.as_ref())),
+        setting("lossy", queue.lossy.to_string(), source_of(draft.lossy.as_ref())),
+        setting("max_deliveries", queue.deliveries_max.to_string(), source_of(draft.deliveries_max.as_ref())),
+    ];
+    if let Some(dead_letters) = &queue.dead_letters {
+        settings.push(setting(
+            "dead_letters",
+            quoted(dead_letters.as_str()),
+            source_of(draft.dead_letters.as_ref()),
+        ));
+    }
+    let header = format!("[queue.{}]", quoted(queue.name.as_str()));
+    ShownTable { header, source: Some(draft.place.file_line()), settings }
+}
+
+/// A size as TOML.
+fn size(bytes: u64) -> String {
+    let text = format_in(Unit::Bytes, bytes);
+    if text == bytes.to_string() { text } else { quoted(&text) }
 }
 
 fn rule_table(rule: &Rule) -> ShownTable {

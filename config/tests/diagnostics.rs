@@ -88,9 +88,76 @@ fn limits_that_contradict_each_other_are_refused() {
             "[limits]\nlink_bytes_high = \"65 MiB\"",
             "switchboard.toml:2:1: error: `link_bytes_max` is less than",
         ),
+        (
+            "[limits]\nsubscription_bytes = \"2 GiB\"",
+            "switchboard.toml:2:1: error: `subscribed_bytes_max` is less than `subscription_bytes`",
+        ),
+        (
+            "[limits]\nsegment_bytes = \"64 MiB\"\nlog_bytes_max = \"255 MiB\"",
+            "switchboard.toml:3:1: error: `log_bytes_max` is less than four times `segment_bytes`",
+        ),
+        (
+            // Half of it is exactly the largest payload, and a frame is more than that.
+            "[limits]\nbuffered_bytes_max = \"32 MiB\"",
+            "switchboard.toml:2:1: error: half of `buffered_bytes_max` is less than a frame of `payload_bytes_max`",
+        ),
     ] {
         assert!(only_mistake(text).starts_with(expected), "{}", only_mistake(text));
     }
+}
+
+#[test]
+fn limits_that_just_fit_are_taken() {
+    for text in [
+        "[limits]\nsegment_bytes = \"64 MiB\"\nlog_bytes_max = \"256 MiB\"",
+        "[limits]\nsubscription_bytes = \"1 GiB\"",
+        "[limits]\nbuffered_bytes_max = 33563264", // 2 * (16 MiB + 64 + 4096 + 256)
+    ] {
+        assert_eq!(mistakes(text), [""; 0], "{text}");
+    }
+    assert_eq!(mistakes("[limits]\nbuffered_bytes_max = 33563263").len(), 1);
+}
+
+#[test]
+fn a_clash_between_topics_and_queues_shows_both_places_also_across_files() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let write = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        fs::create_dir_all(path.parent().expect("a folder")).expect("made");
+        fs::write(path, text).expect("written");
+    };
+    write("switchboard.toml", "[topic.\"a.b\"]\n[queue.q]\ndurability = \"os\"\n[queue.l]\nlossy = true\n");
+    write(
+        "conf.d/10.toml",
+        "[queue.\"a.b\"]\n[queue.q]\noverflow = \"drop_oldest\"\ndead_letters = \"a.b\"\n\
+         [queue.l]\noverflow = \"drop_oldest\"\ndurability = \"disk\"\n",
+    );
+    let location = Location::directories(Instance::User, vec![folder.path().to_owned()]);
+    let diagnostics = load(&location).expect_err("three clashes");
+    let text = diagnostics.to_string();
+    assert_eq!(diagnostics.len(), 3, "{text}");
+    for expected in [
+        "conf.d/10.toml:1:8: error: `a.b` is declared twice: as a topic and as a queue",
+        "note: the topic is declared here",
+        "switchboard.toml:1:8",
+        "conf.d/10.toml:3:1: error: a durable queue with `overflow = \"drop_oldest\"`",
+        "note: made durable here",
+        "switchboard.toml:3:1",
+        "help: add `lossy = true`",
+        "conf.d/10.toml:4:16: error: `a.b` is a topic; expected a queue for dead letters",
+    ] {
+        assert!(text.contains(expected), "`{expected}` is not in:\n{text}");
+    }
+}
+
+#[test]
+fn a_name_with_dots_but_without_quotes_is_told_how_to_be_written() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("switchboard.toml");
+    fs::write(&path, "[topic.acme.audio.level]\nretain = true\n").expect("written");
+    let text = load(&Location::file(Instance::User, &path)).expect_err("nested tables").to_string();
+    assert!(text.contains("switchboard.toml:1:13: error: a topic has no tables in it"), "{text}");
+    assert!(text.contains("write [topic.\"acme.audio.level\"]"), "{text}");
 }
 
 #[test]

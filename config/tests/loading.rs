@@ -4,7 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use switchboard_config::{DEFAULT_FILE, Instance, Listen, Loaded, Location, load};
-use switchboard_core::{Identity, Limits, UserLimits};
+use switchboard_core::{Identity, Limits, QueueSettings, Settings, TopicSettings, UserLimits};
+use switchboard_protocol::queue::{Level, Overflow};
 use switchboard_protocol::{Name, Verb};
 use tempfile::TempDir;
 
@@ -78,6 +79,79 @@ fn the_examples_of_the_default_file_are_valid() {
     let loaded = load_text(&text);
     assert_eq!(loaded.settings.policy.rules.len(), 2);
     assert_eq!(loaded.driver.listens.len(), 1);
+    let Settings { topics, queues, .. } = loaded.settings;
+    let (name, dead_letters) = (name("plant.temperature"), name("jobs.failed"));
+    let topic =
+        TopicSettings { retain: true, history: 100, durability: Level::Disk, ..TopicSettings::of(name) };
+    assert_eq!(topics, [topic]);
+    // What is said there to be a default is one.
+    let queue = QueueSettings::of(Name::new("jobs.thumbnails").expect("a name"));
+    assert_eq!(
+        queues,
+        [QueueSettings { durability: Level::Disk, dead_letters: Some(dead_letters), ..queue }]
+    );
+}
+
+/// The lines of an example in the default file are all the keys that there are.
+#[test]
+fn the_default_file_has_every_key_of_topics_and_queues() {
+    for (table, shown) in [("topic", 5), ("queue", 7)] {
+        let begin = DEFAULT_FILE.find(&format!("#     [{table}.")).expect("an example");
+        let example = DEFAULT_FILE[begin..].split("\n\n").next().expect("to the next blank line");
+        let lines: Vec<&str> = example.lines().filter_map(|line| line.strip_prefix("#     ")).collect();
+        let keys: Vec<&str> =
+            lines.iter().filter_map(|line| line.split_once(" = ")).map(|(key, _)| key).collect();
+        let folder = folder(&[("switchboard.toml", &format!("[{table}.\"a\"]\nzebra = 1\n"))]);
+        let location = Location::file(Instance::User, folder.path().join("switchboard.toml"));
+        let error = load(&location).expect_err("an unknown key").to_string();
+        assert!(error.contains(&format!("known here: {}", keys.join(", "))), "{error}\n{keys:?}");
+        let loaded = load_text(&lines.join("\n"));
+        let table = loaded.shown.tables.last().expect("the example");
+        assert_eq!(table.settings.len(), shown, "{table:#?}");
+        assert!(table.settings.iter().all(|setting| setting.source.is_some()), "{table:#?}");
+    }
+}
+
+#[test]
+fn topics_and_queues_are_amended_key_by_key() {
+    let folder = folder(&[
+        (
+            "switchboard.toml",
+            "[queue.b]\nmax_messages = 5\nmax_bytes = \"1 MiB\"\noverflow = \"block\"\n[topic.\"t.x\"]\nhistory = 3\n",
+        ),
+        (
+            "conf.d/10.toml",
+            "[queue.b]\nmax_messages = 6\ndurability = \"os\"\n[queue.a]\n[topic.\"t.x\"]\nretain = true\nblock = true\n",
+        ),
+    ]);
+    let Settings { topics, queues, .. } = loaded(Instance::User, &[folder.path()]).settings;
+    let b = QueueSettings {
+        messages_max: 6,
+        bytes_max: 1 << 20,
+        overflow: Overflow::Block,
+        durability: Level::Os,
+        ..QueueSettings::of(name("b"))
+    };
+    assert_eq!(queues, [QueueSettings::of(name("a")), b]);
+    assert_eq!(
+        topics,
+        [TopicSettings { history: 3, retain: true, block: true, ..TopicSettings::of(name("t.x")) }]
+    );
+}
+
+#[test]
+fn the_recorder_is_off_unless_it_has_a_size() {
+    let recorder = |text: &str| load_text(text).driver.recorder;
+    assert_eq!(recorder(""), None);
+    assert_eq!(recorder("recorder = \"off\""), None);
+    assert_eq!(recorder("recorder = \"64 MiB\""), Some(64 << 20));
+    assert_eq!(recorder("recorder = 1048576"), Some(1 << 20));
+    assert!(!load_text("recorder = \"64 MiB\"").driver.recorder_payloads);
+    assert!(load_text("recorder_payloads = true").driver.recorder_payloads);
+}
+
+fn name(text: &str) -> Name {
+    Name::new(text).expect("a name")
 }
 
 #[test]
@@ -86,6 +160,8 @@ fn what_is_shown_reads_back_as_the_same_configuration() {
         log = \"warn\"
         spin = \"20us\"
         priority = 5
+        recorder = \"8 MiB\"
+        recorder_payloads = true
         limits.names_max = 7
         limits.hello_timeout = \"1.5s\"
         limits.user.default.names = 100
@@ -96,6 +172,22 @@ fn what_is_shown_reads_back_as_the_same_configuration() {
         label = \"a \\\"label\\\"\"
         call = [\"a.*\", \"b.**\"]
         priority = 7
+        [topic.\"a.b\"]
+        history = 7
+        history_bytes = 1000
+        [topic.c]
+        retain = true
+        durability = \"os\"
+        block = true
+        [queue.\"a.q\"]
+        durability = \"disk\"
+        max_messages = 1
+        max_bytes = \"1 KiB\"
+        overflow = \"drop_oldest\"
+        lossy = true
+        max_deliveries = 1
+        dead_letters = \"a.d\"
+        [queue.\"a.d\"]
         [[listen]]
         path = \"/run/x\"
         mode = 0o640
@@ -103,6 +195,11 @@ fn what_is_shown_reads_back_as_the_same_configuration() {
     let first = load_text(text);
     let second = load_text(&first.shown.to_string());
     assert_eq!(first.settings.limits, second.settings.limits);
+    assert_eq!(first.settings.topics, second.settings.topics);
+    assert_eq!(first.settings.queues, second.settings.queues);
+    assert_eq!((first.settings.topics.len(), first.settings.queues.len()), (2, 2));
+    assert_eq!((first.driver.recorder, second.driver.recorder), (Some(8 << 20), Some(8 << 20)));
+    assert!(first.driver.recorder_payloads && second.driver.recorder_payloads);
     assert_eq!(first.driver.listens[0].mode, second.driver.listens[0].mode);
     let (first_rule, second_rule) = (&first.settings.policy.rules[0], &second.settings.policy.rules[0]);
     assert_eq!(first_rule.subject, second_rule.subject);

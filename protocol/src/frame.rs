@@ -188,24 +188,47 @@ impl Decoder {
 /// within [`FRAME_BYTES_MAX`].
 pub fn write_frame(
     out: &mut Vec<u8>,
-    mut header: Header,
+    header: Header,
     extensions: &[u8],
     handles: &[HandleEntry],
     payload: &[u8],
 ) {
+    write_frame_head(out, header, extensions, handles, payload.len());
+    out.extend_from_slice(payload);
+    out.extend_from_slice(&[0; 15][..frame_padding(payload.len())]);
+}
+
+/// Appends what stands before the payload of a frame, for a payload of `payload_len` bytes that is
+/// written from where it lies, followed by [`frame_padding`] zeros.
+#[inline]
+pub fn write_frame_head(
+    out: &mut Vec<u8>,
+    mut header: Header,
+    extensions: &[u8],
+    handles: &[HandleEntry],
+    payload_len: usize,
+) {
     assert!(extensions.len() <= usize::from(EXTENSION_BYTES_MAX) && extensions.len().is_multiple_of(16));
     assert!(handles.len() <= usize::from(HANDLES_MAX));
-    let len = HEADER_BYTES + extensions.len() + handles.len() * crate::HANDLE_ENTRY_BYTES + payload.len();
+    let len = HEADER_BYTES + extensions.len() + handles.len() * crate::HANDLE_ENTRY_BYTES + payload_len;
     assert!(len <= FRAME_BYTES_MAX as usize, "a frame of {len} bytes");
     header.len = len as u32;
     header.ext_len = extensions.len() as u16;
     header.handles = handles.len() as u16;
-    out.reserve(padded(len));
+    // One growth for the whole of a small frame; a large payload mostly goes elsewhere.
+    out.reserve(padded(len).min(HEAD_RESERVE_BYTES));
     out.extend_from_slice(&header.to_bytes());
     out.extend_from_slice(extensions);
     for entry in handles {
         out.extend_from_slice(&entry.to_bytes());
     }
-    out.extend_from_slice(payload);
-    out.resize(out.len() + padded(len) - len, 0);
 }
+
+/// The zeros behind a payload of so many bytes (SPEC 2.1): all that stands before it has a length that
+/// is a multiple of 16.
+#[inline]
+pub const fn frame_padding(payload_len: usize) -> usize {
+    padded(payload_len) - payload_len
+}
+
+const HEAD_RESERVE_BYTES: usize = 8 << 10;

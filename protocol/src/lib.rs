@@ -27,7 +27,9 @@ pub mod topic;
 pub use batch::{PART_HEADER_BYTES, Part, Parts, part_bytes, write_part};
 pub use event::Event;
 pub use extension::{CRITICAL, Extension, Extensions, ExtensionsBuilder, extension_type};
-pub use frame::{Decoder, FrameError, Parsed, Parser, Tail, padded, write_frame};
+pub use frame::{
+    Decoder, FrameError, Parsed, Parser, Tail, frame_padding, padded, write_frame, write_frame_head,
+};
 pub use handshake::{Goodbye, GoodbyeReason, HELLO_MAGIC, Hello, VERSION, Welcome, features};
 pub use header::{HEADER_BYTES, Header, Kind, flags};
 pub use ids::{Epoch, Handle, PeerId};

@@ -158,6 +158,12 @@ impl Borrow<str> for Name {
     }
 }
 
+impl Borrow<str> for Pattern {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
 impl core::str::FromStr for Name {
     type Err = NameError;
     fn from_str(text: &str) -> Result<Self, NameError> {

@@ -76,7 +76,7 @@ pub enum NackHow {
 }
 
 /// How long a lease lasts (SPEC 10.9). Stable numbers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[repr(u8)]
 pub enum LeaseKind {
     /// As long as its consumer lives.
@@ -192,6 +192,15 @@ pub struct PushOptions {
     pub ttl_ns: u64,
     /// Nanoseconds before which it is not delivered.
     pub delay_ns: u64,
+}
+
+/// Who pushes, and which of its messages this is: the value of the extension PRODUCER, 16 bytes (SPEC 10.13).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Producer {
+    /// Chosen by the producer, and its own among those of its user.
+    pub id: u64,
+    /// Greater with each message.
+    pub sequence: u64,
 }
 
 /// A queue at a glance (SPEC 10.11).
@@ -385,12 +394,11 @@ impl PushOptions {
     /// Reads the extension's value; `None` if it has another length or its reserved bytes are not 0.
     pub fn from_bytes(value: &[u8]) -> Option<Self> {
         let value: &[u8; Self::BYTES] = value.try_into().ok()?;
-        let word = |at: usize| {
-            let mut word = [0; 8];
-            word.copy_from_slice(&value[at..at + 8]);
-            u64::from_le_bytes(word)
-        };
-        (value[1..4] == [0; 3]).then(|| Self { priority: value[0], ttl_ns: word(4), delay_ns: word(12) })
+        (value[1..4] == [0; 3]).then(|| Self {
+            priority: value[0],
+            ttl_ns: word(value, 4),
+            delay_ns: word(value, 12),
+        })
     }
 
     /// The extension's value.
@@ -401,6 +409,40 @@ impl PushOptions {
         value[12..].copy_from_slice(&self.delay_ns.to_le_bytes());
         value
     }
+}
+
+impl Producer {
+    /// Bytes of the extension's value.
+    pub const BYTES: usize = 16;
+
+    /// Reads the extension's value; `None` if it has another length.
+    pub fn from_bytes(value: &[u8]) -> Option<Self> {
+        (value.len() == Self::BYTES).then(|| Self { id: word(value, 0), sequence: word(value, 8) })
+    }
+
+    /// The extension's value.
+    pub fn to_bytes(self) -> [u8; Self::BYTES] {
+        (u128::from(self.id) | u128::from(self.sequence) << 64).to_le_bytes()
+    }
+}
+
+/// The key in the value of the extension GROUP; `None` if it is too short or too long (SPEC 10.8).
+pub const fn group_key(value: &[u8]) -> Option<&[u8]> {
+    if value.is_empty() || GROUP_KEY_BYTES_MAX < value.len() { None } else { Some(value) }
+}
+
+/// The handles in the value of the extension QUEUES; `None` if it is not a whole number of them, none, or
+/// too many (SPEC 10.3).
+pub fn push_queues(value: &[u8]) -> Option<impl ExactSizeIterator<Item = u64>> {
+    let (handles, rest) = value.as_chunks();
+    let fits = rest.is_empty() && !handles.is_empty() && handles.len() <= PUSH_QUEUES_MAX;
+    fits.then(|| handles.iter().map(|handle| u64::from_le_bytes(*handle)))
+}
+
+/// The number in the 8 bytes at `at`.
+fn word(value: &[u8], at: usize) -> u64 {
+    let bytes = value[at..].first_chunk().expect("8 bytes are left there");
+    u64::from_le_bytes(*bytes)
 }
 
 #[cfg(test)]
@@ -427,5 +469,20 @@ mod tests {
         odd[2] = 1;
         assert_eq!(PushOptions::from_bytes(&odd), None);
         assert_eq!(PushOptions::from_bytes(&odd[1..]), None);
+    }
+    #[test]
+    fn producers_groups_and_queues_are_read_only_whole() {
+        let producer = Producer { id: 1, sequence: u64::MAX };
+        assert_eq!(Producer::from_bytes(&producer.to_bytes()), Some(producer));
+        assert_eq!(Producer::from_bytes(&producer.to_bytes()[1..]), None);
+        assert_eq!(group_key(&[1; 128]), Some(&[1; 128][..]));
+        assert!(group_key(&[]).is_none() && group_key(&[1; 129]).is_none());
+        let handles = |value: &[u8]| push_queues(value).map(|handles| handles.collect::<Vec<_>>());
+        assert_eq!(
+            handles(&[1, 0, 0, 0, 2, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0]),
+            Some(alloc::vec![2 << 32 | 1, 3])
+        );
+        assert_eq!(handles(&[0; 120]).map(|handles| handles.len()), Some(15));
+        assert!(handles(&[]).is_none() && handles(&[0; 12]).is_none() && handles(&[0; 128]).is_none());
     }
 }

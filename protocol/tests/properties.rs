@@ -8,7 +8,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use switchboard_protocol::{
     Decoder, ExtensionsBuilder, FrameError, HANDLE_ENTRY_BYTES, HEADER_BYTES, HandleEntry, Header, Kind,
-    Name, Pattern, decode, encode, write_frame,
+    Name, Part, Parts, Pattern, decode, encode, part_bytes, write_frame, write_part,
 };
 
 /// What a stream holds: whole frames without their padding, and how it goes on.
@@ -128,6 +128,46 @@ proptest! {
         for name in bodies::NAMES {
             bodies::visit(name, &mut Digest(&bytes));
         }
+    }
+
+    #[test]
+    fn any_messages_make_a_batch_that_reads_back(messages in messages()) {
+        let batch = batch(&messages);
+        prop_assert_eq!(batch.len(), messages.iter().map(|it| part_bytes(it.1.len())).sum::<usize>());
+        let read: Vec<_> = Parts::of(&batch).map(|it| (it.attribute, it.payload.to_vec())).collect();
+        prop_assert_eq!(&read, &messages);
+        prop_assert_eq!(naive_batch(&batch), (messages.clone(), true));
+        let count = (!messages.is_empty()).then_some(messages.len() as u32);
+        prop_assert_eq!(Parts::of(&batch).count_whole(), count, "no message is no batch");
+    }
+
+    #[test]
+    fn a_batch_that_is_cut_off_is_whole_only_between_messages(messages in messages()) {
+        let batch = batch(&messages);
+        let mut ends = vec![0];
+        for (_, payload) in &messages {
+            ends.push(ends[ends.len() - 1] + part_bytes(payload.len()));
+        }
+        for len in 0..batch.len() {
+            let whole = ends.iter().position(|&end| end == len).filter(|&count| 0 < count);
+            prop_assert_eq!(Parts::of(&batch[..len]).count_whole(), whole.map(|count| count as u32), "{} bytes", len);
+        }
+    }
+
+    #[test]
+    fn a_damaged_batch_is_read_as_spec_2_9_says(messages in messages(), damage in vec(damage(), 1..4)) {
+        let mut bytes = batch(&messages);
+        for damage in damage {
+            damage.apply_to_bytes(&mut bytes);
+        }
+        check_batch(&bytes);
+    }
+
+    #[test]
+    fn arbitrary_bytes_are_read_as_a_batch_as_spec_2_9_says(
+        bytes in vec(prop_oneof![3 => Just(0), 1 => 0..20_u8, 1 => any::<u8>()], 0..100),
+    ) {
+        check_batch(&bytes);
     }
 
     #[test]
@@ -281,7 +321,13 @@ fn cut_naively(stream: &[u8]) -> Cut {
         if version != 1 {
             break End::Broken(FrameError::Version(version));
         }
-        if flags > if kind == 0x10 { 3 } else { 0 } || priority > 7 {
+        // SPEC 2.7: STREAM and NO_WAIT on CALL; BATCH on CALL, SEND and ITEM.
+        let allowed = match kind {
+            0x10 => 7,
+            0x11 | 0x15 => 4,
+            _ => 0,
+        };
+        if flags & !allowed != 0 || priority > 7 {
             break End::Broken(FrameError::Field { flags, priority });
         }
         if handles > 16 {
@@ -305,6 +351,55 @@ fn cut_naively(stream: &[u8]) -> Cut {
         rest = &rest[padded..];
     };
     Cut { frames, end }
+}
+
+/// Reads bytes as a batch. What is given out lies within them, in order and without overlap.
+fn check_batch(bytes: &[u8]) {
+    let (naive, whole) = naive_batch(bytes);
+    let parts: Vec<Part<'_>> = Parts::of(bytes).collect();
+    let read: Vec<_> = parts.iter().map(|it| (it.attribute, it.payload.to_vec())).collect();
+    assert_eq!(read, naive);
+    let count = (whole && !naive.is_empty()).then_some(naive.len() as u32);
+    assert_eq!(Parts::of(bytes).count_whole(), count);
+    let mut end = bytes.as_ptr() as usize;
+    for part in parts {
+        let range = part.payload.as_ptr_range();
+        assert_eq!(range.start as usize, end + 8, "right behind its head");
+        end = range.start as usize + part.payload.len().div_ceil(8) * 8;
+    }
+    assert!(end <= bytes.as_ptr_range().end as usize);
+}
+
+/// The messages of a batch from SPEC 2.9 in the plainest way, and whether nothing else is there.
+fn naive_batch(bytes: &[u8]) -> (Vec<(u32, Vec<u8>)>, bool) {
+    let (mut messages, mut at) = (Vec::new(), 0_u64);
+    loop {
+        let word = |offset: u64| -> Option<u32> {
+            let byte = |index: u64| bytes.get((at + offset + index) as usize).map(|&byte| u32::from(byte));
+            Some(byte(0)? | byte(1)? << 8 | byte(2)? << 16 | byte(3)? << 24)
+        };
+        let (Some(len), Some(attribute)) = (word(0), word(4)) else { break };
+        let (start, end) = (at + 8, at + 8 + u64::from(len));
+        let padded = end.div_ceil(8) * 8;
+        if bytes.len() as u64 - start < padded - start {
+            break;
+        }
+        messages.push((attribute, bytes[start as usize..end as usize].to_vec()));
+        at = padded;
+    }
+    (messages, at == bytes.len() as u64)
+}
+
+fn batch(messages: &[(u32, Vec<u8>)]) -> Vec<u8> {
+    let mut batch = Vec::new();
+    for (attribute, payload) in messages {
+        write_part(&mut batch, *attribute, payload);
+    }
+    batch
+}
+
+fn messages() -> impl Strategy<Value = Vec<(u32, Vec<u8>)>> {
+    vec((any::<u32>(), vec(any::<u8>(), 0..30)), 0..8)
 }
 
 fn naive_extensions(area: &[u8]) -> Option<Vec<(u16, Vec<u8>)>> {
@@ -431,7 +526,11 @@ fn handles() -> impl Strategy<Value = Vec<HandleEntry>> {
 fn stream() -> impl Strategy<Value = Vec<u8>> {
     let frame = (header(), extensions(), handles(), vec(any::<u8>(), 0..100)).prop_map(
         |(header, extensions, handles, payload)| {
-            let flags = if header.kind == Kind::Call { header.flags & 3 } else { 0 };
+            let flags = match header.kind {
+                Kind::Call => header.flags & 7,
+                Kind::Send | Kind::Item => header.flags & 4,
+                _ => 0,
+            };
             let header = Header { version: 1, flags, priority: header.priority % 8, ..header };
             let mut frame = Vec::new();
             write_frame(&mut frame, header, &area(&extensions), &handles, &payload);
@@ -472,9 +571,7 @@ impl Damage {
         if stream.is_empty() {
             return;
         }
-        let len = stream.len();
         match self {
-            Self::Set(at, byte) => stream[at.index(len)] = byte,
             Self::SetInHeader(frame, at, byte) => {
                 let mut starts = vec![0];
                 for frame in cut_naively(stream).frames {
@@ -483,6 +580,21 @@ impl Damage {
                 if let Some(old) = stream.get_mut(frame.get(&starts) + at) {
                     *old = byte;
                 }
+            }
+            other => other.apply_to_bytes(stream),
+        }
+    }
+
+    /// The same to bytes that are no frames.
+    fn apply_to_bytes(self, stream: &mut Vec<u8>) {
+        if stream.is_empty() {
+            return;
+        }
+        let len = stream.len();
+        match self {
+            Self::Set(at, byte) => stream[at.index(len)] = byte,
+            Self::SetInHeader(frame, at, byte) => {
+                stream[(frame.index(len) / 8 * 8 + at % 8).min(len - 1)] = byte;
             }
             Self::Flip(at, bit) => stream[at.index(len)] ^= 1 << bit,
             Self::Insert(at, bytes) => drop(stream.splice(at.index(len)..at.index(len), bytes)),

@@ -7,10 +7,32 @@ use bodies::{Body, Visit, number};
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 use switchboard_protocol::control::Operation;
+use switchboard_protocol::queue::{
+    LeaseId, LeaseKind, Level, NackHow, Overflow, Producer, PushOptions, QUEUE_PRIORITIES, QueueMethod,
+    group_key, push_queues,
+};
+use switchboard_protocol::signal::SignalMethod;
+use switchboard_protocol::topic::{Delivery, SlowPolicy};
 use switchboard_protocol::{
     Decoder, Event, ExtensionsBuilder, FrameError, GoodbyeReason, HEADER_BYTES, HELLO_MAGIC, HandleEntry,
-    Header, Kind, Outcome, Parsed, Parser, Rights, Tail, decode, encode, extension_type, write_frame,
+    Header, Kind, ObjectKind, Outcome, Parsed, Parser, Part, Parts, Rights, Tail, decode, encode,
+    extension_type, flags, write_frame, write_part,
 };
+
+/// Every extension that SPEC 2.5 names, as vectors write it.
+const EXTENSION_TYPES: [(&str, u16); 8] = [
+    ("METHOD_NAME", extension_type::METHOD_NAME),
+    ("TRACEPARENT", extension_type::TRACEPARENT),
+    ("PUSH", extension_type::PUSH),
+    ("GROUP", extension_type::GROUP),
+    ("PRODUCER", extension_type::PRODUCER),
+    ("QUEUES", extension_type::QUEUES),
+    ("TOPIC", extension_type::TOPIC),
+    ("DEAD_LETTER", extension_type::DEAD_LETTER),
+];
+
+/// What may be wrong with a frame that is well framed (SPEC 2.9, 7.1, 10).
+const CONTENT_ERRORS: [&str; 4] = ["Batch", "Body", "Leases", "Value"];
 
 struct Vector {
     place: String,
@@ -47,7 +69,8 @@ fn frames_decode_to_their_meaning_and_meanings_encode_to_their_bytes() {
 fn broken_framing_is_told_by_its_name() {
     let mut names = BTreeSet::new();
     for vector in &vectors() {
-        let Some(wanted) = vector.error.as_deref().filter(|name| *name != "Body") else { continue };
+        let wanted = vector.error.as_deref().filter(|name| !CONTENT_ERRORS.contains(name));
+        let Some(wanted) = wanted else { continue };
         let place = &vector.place;
         let name = |error: FrameError| format!("{error:?}").split(['(', ' ']).next().map(str::to_owned);
         let mut decoder = Decoder::default();
@@ -78,6 +101,47 @@ fn a_body_that_is_not_exactly_its_fields_is_refused() {
         seen += 1;
     }
     assert!(seen > 10, "{seen} vectors");
+}
+
+#[test]
+fn a_batch_a_value_or_leases_that_are_not_as_they_should_be_are_refused() {
+    let mut seen = BTreeSet::new();
+    for vector in &vectors() {
+        let Some(error) = vector.error.as_deref().filter(|name| CONTENT_ERRORS.contains(name)) else {
+            continue;
+        };
+        let place = &vector.place;
+        let (header, tail) = vector.whole();
+        match error {
+            "Batch" => assert_eq!(Parts::of(tail.payload).count_whole(), None, "{place}"),
+            "Leases" => assert_eq!(LeaseId::all_in(tail.payload), None, "{place}"),
+            "Value" => {
+                for extension in tail.extensions().expect(place) {
+                    assert!(!is_value(extension.kind, extension.value), "{place}");
+                }
+            }
+            _ => {}
+        }
+        // What else is in the frame is as it should be.
+        if error != "Batch" && header.flags & flags::BATCH != 0 {
+            assert!(Parts::of(tail.payload).count_whole().is_some(), "{place}");
+        }
+        seen.insert(error.to_owned());
+    }
+    assert!(seen.iter().eq(CONTENT_ERRORS), "every error has a vector: {seen:?}");
+}
+
+/// Whether the value of an extension is as SPEC 10 has it, of those that a queue reads.
+fn is_value(kind: u16, value: &[u8]) -> bool {
+    match kind {
+        extension_type::PUSH => {
+            PushOptions::from_bytes(value).is_some_and(|options| options.priority < QUEUE_PRIORITIES)
+        }
+        extension_type::GROUP => group_key(value).is_some(),
+        extension_type::PRODUCER => Producer::from_bytes(value).is_some(),
+        extension_type::QUEUES => push_queues(value).is_some(),
+        _ => true,
+    }
 }
 
 #[test]
@@ -124,10 +188,58 @@ fn every_kind_outcome_event_operation_and_body_has_a_vector() {
         (1..).map_while(Operation::from_wire).all(|it| operations.contains(&(it as u32))),
         "{operations:?}"
     );
-    let bodies: BTreeSet<&str> = good().filter_map(Vector::body).collect();
+    let bodies: BTreeSet<&str> = good().flat_map(Vector::bodies).collect();
     assert!(bodies::NAMES.iter().copied().collect::<BTreeSet<_>>() == bodies, "{bodies:?}");
+    let extensions: BTreeSet<u16> = good().flat_map(|it| it.extensions()).map(|(kind, _)| kind).collect();
+    assert!(EXTENSION_TYPES.iter().all(|(_, kind)| extensions.contains(kind)), "{extensions:?}");
+    for kind in (0..=u8::MAX).filter_map(Kind::from_wire) {
+        let seen = good().filter(|it| it.header().kind == kind).fold(0, |seen, it| seen | it.header().flags);
+        assert_eq!(seen, flags::of(kind), "flags of {kind:?}");
+    }
     assert_eq!(methods(Kind::Hello, true), BTreeSet::from([HELLO_MAGIC]));
     assert!(methods(Kind::Goodbye, false).contains(&(GoodbyeReason::NotReading as u32)));
+}
+
+#[test]
+fn every_method_item_and_word_of_topics_queues_and_events_has_a_vector() {
+    let vectors = vectors();
+    let in_file = |file: &str| -> Vec<&Vector> {
+        let good = vectors.iter().filter(|vector| vector.error.is_none());
+        good.filter(|vector| vector.place.starts_with(file)).collect()
+    };
+    let methods = |file: &str| -> BTreeSet<u64> {
+        let calls = in_file(file).into_iter().map(Vector::header).filter(|header| header.kind == Kind::Call);
+        calls.filter(|header| header.handle != 0).map(|header| header.method.into()).collect()
+    };
+    // Each number stands for itself; the vectors have all there are, and no others.
+    let all = |first: u64, of: &dyn Fn(u64) -> Option<u64>| -> BTreeSet<u64> {
+        let known = (first..).map(|number| (number, of(number)));
+        known.map_while(|(number, found)| found.inspect(|&found| assert_eq!(found, number))).collect()
+    };
+    assert_eq!(methods("queues.txt"), all(1, &|it| QueueMethod::from_wire(it as u32).map(|it| it as u64)));
+    assert_eq!(methods("signals.txt"), all(1, &|it| SignalMethod::from_wire(it as u32).map(|it| it as u64)));
+    let topics = in_file("topics.txt");
+    let items = topics.iter().map(|it| it.header()).filter(|it| it.kind == Kind::Item);
+    let items: BTreeSet<u64> = items.map(|header| header.handle).collect();
+    let mut deliveries = all(0, &|it| Delivery::from_wire(it).map(|it| it as u64));
+    deliveries.insert(deliveries.len() as u64); // one to come
+    assert_eq!(items, deliveries);
+    let words = |body: &str, field: &str| -> BTreeSet<u64> {
+        let title = format!("payload {body}");
+        let good = vectors.iter().filter(|vector| vector.error.is_none());
+        good.filter_map(|it| it.section(&title)).map(|section| section.number(field)).collect()
+    };
+    assert_eq!(words("Open", "kind"), all(1, &|it| ObjectKind::from_wire(it as u8).map(|it| it as u64)));
+    assert_eq!(
+        words("Subscribe", "policy"),
+        all(0, &|it| SlowPolicy::from_wire(it as u8).map(|it| it as u64))
+    );
+    let levels = all(0, &|it| Level::from_wire(it as u32).map(|it| it as u64));
+    assert_eq!(words("CreateQueue", "durability"), levels);
+    let overflows = all(0, &|it| Overflow::from_wire(it as u8).map(|it| it as u64));
+    assert_eq!(words("CreateQueue", "overflow"), overflows);
+    assert_eq!(words("Pop", "lease"), all(0, &|it| LeaseKind::from_wire(it as u8).map(|it| it as u64)));
+    assert_eq!(words("Nack", "how"), all(0, &|it| NackHow::from_wire(it as u8).map(|it| it as u64)));
 }
 
 impl Vector {
@@ -140,18 +252,33 @@ impl Vector {
         self.sections.iter().find_map(|section| section.title.strip_prefix("payload "))
     }
 
+    /// Every body in it: an extension can hold one too.
+    fn bodies(&self) -> impl Iterator<Item = &str> {
+        self.sections.iter().filter_map(|it| {
+            it.title
+                .strip_prefix("payload ")
+                .or_else(|| it.title.strip_prefix("extension ").filter(|rest| *rest != "area"))
+        })
+    }
+
+    /// The messages of a batch, which then are the payload.
+    fn messages(&self) -> impl Iterator<Item = &Section> {
+        self.sections.iter().filter(|section| section.title == "message")
+    }
+
     fn payload(&self) -> Vec<u8> {
-        let payload = self.sections.iter().find(|section| section.title.starts_with("payload"));
-        payload.map(Section::bytes).unwrap_or_default()
+        let payload =
+            self.sections.iter().filter(|it| it.title.starts_with("payload") || it.title == "message");
+        payload.flat_map(Section::bytes).collect()
+    }
+
+    fn extension_records(&self) -> impl Iterator<Item = &Section> {
+        let is_record = |title: &str| title.strip_prefix("extension").is_some_and(|rest| rest != " area");
+        self.sections.iter().filter(move |section| is_record(&section.title))
     }
 
     fn extensions(&self) -> Vec<(u16, Vec<u8>)> {
-        let records = self.sections.iter().filter(|section| section.title == "extension");
-        records
-            .map(|it| {
-                (it.number("type") as u16, it.get("value").map(|v| v.bytes.clone()).unwrap_or_default())
-            })
-            .collect()
+        self.extension_records().map(|it| (it.number("type") as u16, it.value())).collect()
     }
 
     fn handles(&self) -> Vec<HandleEntry> {
@@ -209,7 +336,22 @@ impl Vector {
         if let Some(body) = self.body() {
             println!("{place}");
             let section = self.section(&format!("payload {body}")).expect("the section it was found in");
-            bodies::visit(body, &mut BothWays { fields: &section.fields });
+            bodies::visit(body, &mut BothWays { fields: &section.fields.iter().collect::<Vec<_>>() });
+        }
+        let meant: Vec<(u32, Vec<u8>)> =
+            self.messages().map(|it| (it.number("attribute") as u32, it.value())).collect();
+        assert_eq!(header.flags & flags::BATCH != 0, !meant.is_empty(), "{place}");
+        if !meant.is_empty() {
+            assert_eq!(Parts::of(tail.payload).count_whole(), Some(meant.len() as u32), "{place}");
+            let meant = meant.iter().map(|(attribute, payload)| Part { attribute: *attribute, payload });
+            assert!(Parts::of(tail.payload).eq(meant), "{place}");
+        }
+        self.extension_records().for_each(|record| record.check_extension(place));
+        let leases = |it: &Section| it.fields.first().is_some_and(|field| field.name.starts_with("lease["));
+        if let Some(section) = self.section("payload").filter(|section| leases(section)) {
+            let found = LeaseId::all_in(tail.payload).expect(place);
+            let found: Vec<String> = found.iter().map(|lease| format!("0x{lease}")).collect();
+            assert!(section.fields.iter().map(|field| &field.value).eq(&found), "{place}: {found:?}");
         }
     }
 
@@ -226,7 +368,12 @@ impl Vector {
         };
         let header = Header { len: 0, ext_len: 0, handles: 0, ..self.header() };
         let mut bytes = Vec::new();
-        write_frame(&mut bytes, header, &area, &self.handles(), &self.payload());
+        let mut payload = Vec::new();
+        for message in self.messages() {
+            write_part(&mut payload, message.number("attribute") as u32, &message.value());
+        }
+        let payload = if payload.is_empty() { self.payload() } else { payload };
+        write_frame(&mut bytes, header, &area, &self.handles(), &payload);
         assert_eq!(bytes, self.bytes, "{}", self.place);
     }
 }
@@ -239,7 +386,7 @@ fn parse_in_place(bytes: &[u8]) -> Result<(), FrameError> {
 
 /// Checks that a body's bytes are what its fields say, and the other way round.
 struct BothWays<'a> {
-    fields: &'a [Field],
+    fields: &'a [&'a Field],
 }
 
 impl Visit for BothWays<'_> {
@@ -255,6 +402,47 @@ impl Visit for BothWays<'_> {
 impl Section {
     fn bytes(&self) -> Vec<u8> {
         self.fields.iter().flat_map(|field| field.bytes.clone()).collect()
+    }
+
+    /// The fields of an extension's value, or of a message, beside what frames them.
+    fn values(&self) -> impl Iterator<Item = &Field> {
+        let frame = ["type", "length", "attribute", "zeros"];
+        self.fields.iter().filter(move |field| !frame.contains(&field.name.as_str()))
+    }
+
+    fn value(&self) -> Vec<u8> {
+        self.values().flat_map(|field| field.bytes.clone()).collect()
+    }
+
+    /// Checks that an extension's value is what its fields say, and the other way round.
+    fn check_extension(&self, place: &str) {
+        let value = self.value();
+        match self.number("type") as u16 {
+            extension_type::PUSH => {
+                let options = PushOptions {
+                    priority: self.number("priority") as u8,
+                    ttl_ns: self.number("ttl_ns"),
+                    delay_ns: self.number("delay_ns"),
+                };
+                assert_eq!(PushOptions::from_bytes(&value), Some(options), "{place}");
+                assert_eq!(options.to_bytes(), value[..], "{place}");
+            }
+            extension_type::PRODUCER => {
+                let producer = Producer { id: self.number("producer"), sequence: self.number("sequence") };
+                assert_eq!(Producer::from_bytes(&value), Some(producer), "{place}");
+                assert_eq!(producer.to_bytes(), value[..], "{place}");
+            }
+            extension_type::QUEUES => {
+                let handles = push_queues(&value).expect(place);
+                assert!(handles.eq(self.values().map(|field| number(&field.value))), "{place}");
+            }
+            extension_type::GROUP => assert_eq!(group_key(&value), Some(&value[..]), "{place}"),
+            extension_type::DEAD_LETTER => {
+                assert_eq!(self.title, "extension DeadLetter", "{place}");
+                bodies::visit("DeadLetter", &mut BothWays { fields: &self.values().collect::<Vec<_>>() });
+            }
+            _ => {}
+        }
     }
 
     fn get(&self, name: &str) -> Option<&Field> {
@@ -274,9 +462,10 @@ impl Section {
             "ITEM" => 0x15,
             "CREDIT" => 0x16,
             "EVENT" => 0x17,
-            "METHOD_NAME" => extension_type::METHOD_NAME.into(),
-            "TRACEPARENT" => extension_type::TRACEPARENT.into(),
-            other => number(other),
+            other => match EXTENSION_TYPES.iter().find(|(name, _)| *name == other) {
+                Some((_, kind)) => u64::from(*kind),
+                None => number(other),
+            },
         }
     }
 }

@@ -1,4 +1,6 @@
-"""Makes and serves calls through a running broker: test_client.py SOCKET. Exits non-zero unless all of it held."""
+"""Makes and serves calls, publishes, pushes and raises through a running broker: test_client.py SOCKET. It needs
+`test.kept` to be configured as a topic that retains and has a history of 3. Exits non-zero unless all of it held.
+"""
 import faulthandler, os, sys, threading, time, traceback
 import switchboard
 from switchboard import Connection, Ended, pack
@@ -404,7 +406,7 @@ def test_frames_in_small_pieces():
 
 def test_broken_framing_ends_the_connection():
     for vector in read():
-        if vector.error not in (None, "Body"):
+        if vector.error not in (None, "Batch", "Body", "Leases", "Value"):
             try: breaks(2 if vector.error == "Version" else 1, vector.bytes)
             except AssertionError as error: raise AssertionError(f"{vector.place}: {error}") from None
 
@@ -434,12 +436,446 @@ def test_a_client_of_a_later_version_is_met():
 def test_malformed_bodies_do_not_end_it():
     client = Connection(PATH)
     for vector in read():
-        if vector.error == "Body":
+        if vector.error == "Body" and vector.file == "malformed-bodies.txt":
             frame, _ = switchboard.unpack(vector.bytes)
-            try: ends(switchboard.Invalid, client.call, 0, frame.payload, frame.method)
+            try: ends(switchboard.Invalid, client.call, 0, frame.payload, frame.method, flags=frame.flags)
             except AssertionError as error: raise AssertionError(f"{vector.place}: {error}") from None
     assert client.list("test.nobody.**") == []
     client.close()
+
+
+def test_a_batch_of_sends_is_taken_apart():
+    got = []
+    sink = dict(handler=lambda request: got.append((request.payload, request.method, request.flags)), send_bytes=4096)
+    with Server(sink=sink, count=lambda request: b"%d" % len(got)) as server:
+        handle, count, client = server.open("sink"), server.open("count"), server.client
+        sent = [b"%04d" % at + b"." * (at % 50) for at in range(3000)]
+        for at in range(0, len(sent), 10):
+            client.send(handle, switchboard.batch(sent[at:at + 10]), method=9, flags=switchboard.BATCH)
+        while int(client.call(count).payload) < len(sent): assert not client.undelivered, client.undelivered
+        assert got == [(payload, 9, 0) for payload in sent], "all of them, in order, and each alone"
+        client.send(handle, b"not a batch", flags=switchboard.BATCH)  # its server drops it [2.9]
+        client.send(handle, b"the next", method=9)
+        while int(client.call(count).payload) == len(sent): assert not client.undelivered, client.undelivered
+        assert got[len(sent):] == [(b"the next", 9, 0)]
+        ends(switchboard.Unsupported, client.call, count, switchboard.batch([b"?"]), flags=switchboard.BATCH)
+
+
+def fresh(what, client):
+    """A name of its own for what a test makes."""
+    return f"test.{what}.p{client.welcome.peer & 0xffffffff}-{client.welcome.peer >> 32}"
+
+
+def covers(found, first, last):
+    """Messages and losses account for every position, in order; the positions of the messages."""
+    expected, seen = first, []
+    for it in found:
+        if it.kind == switchboard.LOST:
+            assert it.first == expected <= it.last, (it, expected)
+            expected = it.last + 1
+        else:
+            assert it.position == expected, (it, expected)
+            seen.append(it.position)
+            expected += 1
+    assert expected == last + 1, (expected, last)
+    return seen
+
+
+def until(subscription, last):
+    """What comes up to that position."""
+    found = []
+    for it in subscription:
+        found.append(it)
+        if (it.last if it.kind == switchboard.LOST else it.position) >= last: return found
+    assert False, "the subscription ended"
+
+
+def test_topics():
+    one, other = Connection(PATH), Connection(PATH)
+    name = fresh("topic", one)
+    topic, heard = one.topic(name), other.topic(name, switchboard.MAY_SUBSCRIBE)
+    told = one.publish(topic, b"nobody hears it")
+    assert (told.sequence, told.level, told.subscriptions) == (1, switchboard.MEMORY, 0), told
+    by_handle, by_pattern = other.subscribe(heard), other.subscribe(name.rpartition(".")[0] + ".*")
+    assert (by_handle.position, by_pattern.position) == (1, 0), (by_handle.position, by_pattern.position)
+    one.send(topic, b"one way", method=7)
+    one.send(topic, switchboard.batch([b"a", b"", b"ccc"]), method=8, flags=switchboard.BATCH)
+    told = one.publish(topic, b"asked", method=9)
+    assert (told.sequence, told.subscriptions) == (6, 2), told
+    told = one.publish(topic, switchboard.batch([b"x", b"y"]), flags=switchboard.BATCH)
+    assert (told.sequence, told.subscriptions) == (8, 2), "the last of a batch"
+    sent = [(b"one way", 7), (b"a", 8), (b"", 8), (b"ccc", 8), (b"asked", 9), (b"x", 0), (b"y", 0)]
+    for subscription, first, named in ((by_handle, 2, None), (by_pattern, 1, name)):
+        found = subscription.take(7)
+        assert [(it.payload, it.method) for it in found] == sent, found
+        assert [(it.kind, it.position, it.sequence, it.topic, it.uid, it.pid) for it in found] == [
+            (switchboard.MESSAGE, first + at, 2 + at, named, os.getuid(), os.getpid()) for at in range(7)], found
+    stat = one.topic_stat(topic)
+    assert (stat.subscriptions, stat.sequence, stat.held, stat.kept, stat.retain) == (2, 8, 0, 0, False), stat
+    by_handle.end()
+    assert one.publish(topic, b"one hears it").subscriptions == 1
+    ends(switchboard.Denied, other.publish, heard, b"without the right")
+    ends(switchboard.Invalid, one.open, name)  # it is no service [3.4]
+    found = {it.name: it for it in one.list(name)}
+    assert found[name].kind == switchboard.TOPIC and found[name].epoch == 0, found
+    for connection in (one, other): connection.close()
+
+
+def test_a_topic_keeps_the_order_of_a_publisher():
+    one, other = Connection(PATH), Connection(PATH)
+    topic = one.topic(fresh("topic", one))
+    subscription = other.subscribe(other.topic(fresh("topic", one)), messages=10_000)
+    for at in range(2000): one.send(topic, b"%d" % at)
+    assert [it.payload for it in subscription.take(2000)] == [b"%d" % at for at in range(2000)]
+    for connection in (one, other): connection.close()
+
+
+def test_what_becomes_of_slow_subscribers():
+    for policy in (switchboard.DROP_OLDEST, switchboard.LATEST):
+        one, other = Connection(PATH), Connection(PATH)
+        topic = one.topic(fresh("slow", one))
+        subscription = other.subscribe(other.topic(fresh("slow", one)), policy=policy, messages=4, credit=1)
+        for at in range(20): one.publish(topic, b"%d" % (at + 1))
+        found = until(subscription, 20)
+        seen = covers(found, 1, 20)
+        assert seen[-1] == 20 and len(seen) <= 6, seen
+        assert [it.payload for it in found if it.kind != switchboard.LOST] == [b"%d" % at for at in seen]
+        if policy == switchboard.LATEST: assert len(seen) <= 3, seen
+        for connection in (one, other): connection.close()
+
+
+def test_a_publisher_waits_for_a_subscriber_that_may_ask_it_to():
+    one, other = Connection(PATH), Connection(PATH)
+    topic = one.topic(fresh("block", one))
+    subscription = other.subscribe(other.topic(fresh("block", one)), policy=switchboard.BLOCK, messages=1, credit=1)
+    one.publish(topic, b"1")  # for its credit
+    one.publish(topic, b"2")  # for its queue
+    ends(switchboard.DeadlineExceeded, one.publish, topic, b"is not published", timeout=0.05)
+    call = one.start(topic, b"3")
+    assert [it.payload for it in subscription.take(3)] == [b"1", b"2", b"3"]
+    assert call.result().seq == 3
+    for connection in (one, other): connection.close()
+
+
+def test_a_subscriber_that_wants_all_or_nothing():
+    one, other = Connection(PATH), Connection(PATH)
+    topic = one.topic(fresh("strict", one))
+    subscription = other.subscribe(other.topic(fresh("strict", one)), policy=switchboard.DISCONNECT, messages=2, credit=1)
+    for _ in range(8): one.publish(topic, b"too fast")
+    assert all(it.payload == b"too fast" for it in subscription)
+    ends(switchboard.Busy, subscription.call.result)
+    assert one.publish(topic, b"gone").subscriptions == 0
+    for connection in (one, other): connection.close()
+
+
+def test_earlier_messages():
+    client = Connection(PATH)
+    topic = client.topic("test.kept")
+    first = client.publish(topic, b"1").sequence
+    for at in range(2, 6): client.publish(topic, b"%d" % at)
+    for history, kept in ((0, []), (1, [b"5"]), (2, [b"4", b"5"]), (1000, [b"3", b"4", b"5"])):
+        for source in (topic, "test.kept"):
+            subscription = client.subscribe(source, history=history)
+            client.publish(topic, b"5")  # so that what is kept does not change what the latest one is
+            found = subscription.take(len(kept) + 1)
+            assert [it.kind for it in found] == [switchboard.EARLIER] * len(kept) + [switchboard.MESSAGE], found
+            if history <= 1: assert [it.payload for it in found] == kept + [b"5"], found
+            assert all(it.sequence >= first for it in found)
+            if source != topic: assert [it.position for it in found[:-1]] == [0] * len(kept), found
+            subscription.end()
+    stat = client.topic_stat(topic)
+    assert (stat.kept, stat.retain) == (3, True) and stat.kept_bytes >= 3, stat
+    client.close()
+
+
+def test_a_will():
+    heir, tidy = Connection(PATH), Connection(PATH)
+    name = fresh("will", heir)
+    subscription = heir.subscribe(heir.topic(name))
+    lost = Connection(PATH)
+    lost.will(lost.topic(name), b"it was not clean", method=5)
+    tidy.will(tidy.topic(name), b"it was clean")
+    tidy.close()
+    changed = Connection(PATH)
+    handle = changed.topic(name)
+    changed.will(handle, b"?")
+    changed.will(handle, None)
+    changed.socket.close()
+    lost.socket.close()
+    found = until_payload(subscription, b"it was not clean")
+    assert b"?" not in found and b"it was clean" not in found, found
+    heir.close()
+
+
+def until_payload(subscription, last):
+    found = []
+    for it in subscription:
+        found.append(it.payload)
+        if it.payload == last: return found
+    assert False, "the subscription ended"
+
+
+def made(client, **settings):
+    """A queue of its own, and its handle."""
+    made.count += 1
+    name = f"{fresh('queue', client)}-{made.count}"
+    assert client.create_queue(name, **settings) is False
+    return name, client.queue(name)
+
+
+made.count = 0
+
+
+def test_queues():
+    one, other = Connection(PATH), Connection(PATH)
+    ends(switchboard.NoOwner, one.queue, "test.queue.nowhere")
+    name, queue = made(one)
+    assert one.create_queue(name) is True
+    ends(switchboard.Invalid, one.create_queue, name, messages_max=7)  # it is there, and not so [10.1]
+    told = [one.push(queue, b"%d" % at) for at in range(3)]
+    assert [it.position for it in told] == list(range(told[0].position, told[0].position + 3)), told
+    assert {(it.level, it.duplicate) for it in told} == {(switchboard.MEMORY, False)}, told
+    theirs = other.queue(name, switchboard.MAY_POP)
+    ends(switchboard.Denied, other.push, theirs, b"without the right")
+    message = other.pop(theirs)
+    assert (message.payload, message.position, message.deliveries, message.priority) == (b"0", told[0].position, 1, 0), message
+    assert message.lease and message.dead_letter is None
+    stat = one.queue_stat(queue)
+    assert (stat.messages, stat.ready, stat.leased, stat.pushed, stat.delivered, stat.position) == (3, 2, 1, 3, 1, told[2].position), stat
+    assert (stat.messages_max, stat.bytes_max, stat.deliveries_max, stat.read_only) == (10_000, 64 << 20, 16, ""), stat
+    assert other.ack(theirs, message) == []
+    ends(switchboard.LeaseLost, other.ack, theirs, message)
+    two = [other.pop(theirs), other.pop(theirs)]
+    assert other.ack(theirs, two[0], message, two[1]) == [message]
+    ends(switchboard.DeadlineExceeded, other.pop, theirs, timeout=0.05)
+    waiting = other.start(theirs, switchboard.encode("Pop", lease=0, lease_ns=0), switchboard.POP)
+    one.push(queue, b"late")
+    assert waiting.result().payload == b"late"
+    found = {it.name: it for it in one.list(name)}
+    assert found[name].kind == switchboard.QUEUE, found
+    one.delete_queue(name)
+    ends(switchboard.HandleRevoked, one.push, queue, b"gone")
+    ends(switchboard.NoOwner, one.queue, name)
+    for connection in (one, other): connection.close()
+
+
+def test_priorities_and_batches():
+    client = Connection(PATH)
+    name, queue = made(client)
+    _, second = made(client)
+    for at, priority in enumerate((0, 5, 31, 5)): client.push(queue, b"%d" % at, priority=priority)
+    told = client.push(queue, [b"4", (31, b"5"), (5, b"6")])
+    ends(switchboard.Invalid, client.push, queue, b"?", priority=32)
+    ends(switchboard.Invalid, client.push, queue, [(32, b"?")])
+    found = [client.pop(queue) for _ in range(7)]
+    assert [it.payload for it in found] == [b"2", b"5", b"1", b"3", b"6", b"0", b"4"], found
+    assert [it.priority for it in found] == [31, 31, 5, 5, 5, 0, 0], found
+    assert sorted(it.position for it in found)[4:] == [told.position, told.position + 1, told.position + 2]
+    told = client.push(queue, [(0, 1, b"there"), (0, 0, b"here"), (3, 1, b"there too")], queues=[second])
+    assert len(told.positions) == 3 and told.positions[2] == told.positions[0] + 1, told
+    assert (client.pop(queue).payload, [client.pop(second).payload for _ in range(2)]) == (b"here", [b"there too", b"there"])
+    _, small = made(client, messages_max=1)
+    ends(switchboard.Busy, client.push, queue, [(0, 0, b"?"), (0, 1, b"?"), (0, 1, b"?")], queues=[small])  # all or nothing
+    assert client.queue_stat(queue).ready == 0 and client.queue_stat(small).messages == 0
+    client.close()
+
+
+def test_leases():
+    one, other = Connection(PATH), Connection(PATH)
+    name, queue = made(one, deliveries_max=2)
+    one.push(queue, b"1")
+    one.push(queue, b"2")
+    message = one.pop(queue)
+    one.nack(queue, message)  # back to its place, not counted
+    again = one.pop(queue)
+    assert (again.payload, again.deliveries) == (b"1", 1) and again.lease != message.lease, again
+    ends(switchboard.LeaseLost, one.extend, queue, message, 10)
+    one.extend(queue, again, 60)
+    theirs = other.queue(name)
+    other.nack(theirs, again, how=switchboard.FAIL)  # any connection of the same user may [10.9]
+    third = one.pop(queue)
+    assert (third.payload, third.deliveries) == (b"1", 2), third
+    one.nack(queue, third, how=switchboard.FAIL)  # as often as it may be delivered: it is dead
+    assert one.pop(queue).payload == b"2"
+    dead = one.queue(name + ".dead")
+    letter = one.pop(dead)
+    origin = letter.dead_letter
+    assert (letter.payload, origin.queue, origin.position, origin.deliveries) == (b"1", name, message.position, 2), letter
+    assert origin.reason and origin.pushed_wall_ns <= origin.died_wall_ns
+    one.nack(dead, letter)
+    assert vars(one.redrive(dead)) == dict(moved=1, left=0)
+    assert one.pop(queue).payload == b"1"
+    one.push(queue, b"3")
+    short = one.pop(queue, lease=switchboard.DETACHED, lease_time=0.02)
+    back = one.pop(queue)  # once its lease has run out
+    assert (short.payload, back.payload) == (b"3", b"3") and back.lease != short.lease
+    ends(switchboard.LeaseLost, one.ack, queue, short)
+    one.ack(queue, back)
+    for connection in (one, other): connection.close()
+
+
+def test_a_consumer():
+    one, other = Connection(PATH), Connection(PATH)
+    name, queue = made(one)
+    theirs = other.queue(name)
+    consumer = other.consume(theirs)
+    for at in range(100): one.push(queue, b"%d" % at)
+    found = []
+    for frame in consumer.items(10):
+        message = switchboard.popped(frame)
+        found.append(message.payload)
+        other.ack(theirs, message)
+        if len(found) == 100: break
+    assert found == [b"%d" % at for at in range(100)]
+    consumer.cancel()
+    while consumer.frame is None: other._turn()
+    ends(switchboard.Cancelled, consumer.result)
+    one.push(queue, b"not acknowledged")
+    held = other.pop(theirs, lease_time=0.02)
+    other.close()  # its lease was attached to it [10.9]
+    assert one.pop(queue).payload == held.payload
+    consumed = one.consume(queue, lease=switchboard.CONSUMED)
+    one.push(queue, b"consumed")
+    message = switchboard.popped(next(consumed.items(1)))
+    assert (message.payload, message.lease) == (b"consumed", 0), message
+    one.close()
+
+
+def test_full_queues():
+    client = Connection(PATH)
+    _, queue = made(client, messages_max=2)
+    for at in range(2): client.push(queue, b"%d" % at)
+    assert "2" in ends(switchboard.Busy, client.push, queue, b"one too many").message
+    _, queue = made(client, messages_max=2, overflow=1)
+    for at in range(4): client.push(queue, b"%d" % at)
+    assert [client.pop(queue).payload for _ in range(2)] == [b"2", b"3"]
+    assert client.queue_stat(queue).dropped == 2
+    _, queue = made(client, messages_max=1, overflow=2)
+    client.push(queue, b"0")
+    ends(switchboard.DeadlineExceeded, client.push, queue, b"waits in vain", timeout=0.05)
+    call = client.start(queue, b"1", switchboard.PUSH)
+    assert client.ack(queue, client.pop(queue)) == []
+    call.result()
+    assert client.pop(queue).payload == b"1"
+    ends(switchboard.Invalid, made, client, durability=switchboard.DISK, overflow=1)  # not without `lossy` [10.5]
+    client.close()
+
+
+def test_time_to_live_and_delay():
+    client = Connection(PATH)
+    _, queue = made(client)
+    client.push(queue, b"expired", ttl=0.000_001)
+    start = time.monotonic()
+    client.push(queue, b"later", delay=0.05)
+    message = client.pop(queue)
+    assert message.payload == b"later" and time.monotonic() - start >= 0.045, message
+    assert client.queue_stat(queue).expired == 1
+    client.close()
+
+
+def test_ordered_groups():
+    client = Connection(PATH)
+    _, queue = made(client)
+    for at in range(2): client.push(queue, b"a%d" % at, group=b"a")
+    client.push(queue, b"b0", group=b"b")
+    first, other = client.pop(queue), client.pop(queue)
+    assert (first.payload, first.group, other.payload) == (b"a0", b"a", b"b0"), (first, other)
+    stat = client.queue_stat(queue)
+    assert (stat.ready, stat.grouped) == (0, 1), stat
+    client.nack(queue, first)
+    again = client.pop(queue)
+    assert again.payload == b"a0"
+    client.ack(queue, again)
+    assert client.pop(queue).payload == b"a1"
+    client.close()
+
+
+def test_a_producer_pushes_once():
+    client = Connection(PATH)
+    _, queue = made(client)
+    first = client.push(queue, b"1", producer=(77, 10))
+    again = client.push(queue, b"1", producer=(77, 10))
+    assert (again.duplicate, again.position) == (True, first.position), again
+    assert not client.push(queue, [b"2", b"3"], producer=(77, 11)).duplicate
+    assert client.push(queue, b"3", producer=(77, 12)).duplicate
+    earlier = client.push(queue, b"1", producer=(77, 10))
+    assert (earlier.duplicate, earlier.position) == (True, 0), earlier
+    assert not client.push(queue, b"other", producer=(78, 10)).duplicate
+    assert [it.payload for it in client.peek(queue)] == [b"1", b"2", b"3", b"other"]
+    assert client.queue_stat(queue).duplicates == 3
+    client.close()
+
+
+def test_peek_and_purge():
+    client = Connection(PATH)
+    _, queue = made(client)
+    positions = [client.push(queue, b"%d" % at, priority=at).position for at in range(5)]
+    assert client.pop(queue).payload == b"4"
+    found = client.peek(queue)
+    assert [(it.payload, it.position, it.priority, it.lease) for it in found] == [
+        (b"%d" % at, positions[at], at, 0) for at in range(5)], found
+    assert [it.deliveries for it in found] == [0, 0, 0, 0, 1]
+    assert [it.payload for it in client.peek(queue, after=positions[1], count=2)] == [b"2", b"3"]
+    assert client.purge(queue) == 4
+    assert client.queue_stat(queue).messages == 1
+    client.close()
+
+
+def test_durable_queues():
+    client = Connection(PATH)
+    for level in (switchboard.OS, switchboard.DISK):
+        _, queue = made(client, durability=level)
+        first, second = client.push(queue, b"1"), client.push(queue, [b"2", b"3"])
+        assert first.level == second.level == level and 0 < first.log_position < second.log_position, (first, second)
+        assert client.ack(queue, client.pop(queue)) == []
+        assert client.queue_stat(queue).durability == level
+    client.close()
+
+
+def test_malformed_contents_do_not_end_it():
+    client = Connection(PATH)
+    (_, queue), signal = made(client), client.signal(fresh("signal", client))
+    for vector in read():
+        if vector.file != "malformed-contents.txt": continue
+        frame, _ = switchboard.unpack(vector.bytes)
+        handle = signal if frame.handle == 0x2d0000001d else queue
+        call = client.start(handle, frame.payload, frame.method, flags=frame.flags, extensions=frame.extensions)
+        try: ends(switchboard.Invalid, call.result)
+        except AssertionError as error: raise AssertionError(f"{vector.place}: {error}") from None
+    assert client.queue_stat(queue).messages == 0
+    client.send(queue, b"one way")
+    client.run(until=lambda: client.undelivered)
+    assert client.undelivered[0].outcome == switchboard.Unsupported.number  # [10.2]
+    client.close()
+
+
+def test_events():
+    one, other = Connection(PATH), Connection(PATH)
+    name = fresh("signal", one)
+    signal, theirs = one.signal(name), other.signal(name, switchboard.MAY_SUBSCRIBE)
+    one.raise_(signal, 0b1011)
+    one.raise_(signal, 0b0010)
+    assert vars(other.await_(theirs, 0b0110)) == dict(bits=0b0010, pulse=None, overflow=0)
+    ends(switchboard.DeadlineExceeded, other.await_, theirs, 0b0110, timeout=0.05)
+    assert other.await_(theirs, 2 ** 64 - 1).bits == 0b1001
+    ends(switchboard.Denied, other.raise_, theirs, 1)
+    ends(switchboard.Invalid, one.raise_, signal, 0)
+    ends(switchboard.Invalid, one.await_, signal, 0)
+    waiting = other.start(theirs, switchboard.encode("Await", mask=1 << 63, pulses=True), switchboard.AWAIT)
+    one.send(signal, switchboard.encode("Raise", bits=1 << 63), switchboard.RAISE)
+    assert switchboard.decode("Raised", waiting.result().payload).bits == 1 << 63
+    top = one.welcome.priority_max
+    for value, priority in enumerate((0, top, 0, top)): one.pulse(signal, 7, value, priority)
+    one.send(signal, switchboard.encode("Pulse", code=8, value=4), switchboard.PULSE)
+    one.raise_(signal, 1)
+    assert vars(other.await_(theirs, 1, pulses=True)) == dict(bits=1, pulse=None, overflow=0), "flags come first"
+    found = [other.await_(theirs, 1, pulses=True).pulse for _ in range(5)]
+    assert sorted((it.code, it.value) for it in found) == [(7, 0), (7, 1), (7, 2), (7, 3), (8, 4)], found
+    if top: assert [it.value for it in found] == [1, 3, 0, 2, 4], found
+    for at in range(1024): one.pulse(signal, 0, at)
+    for _ in range(3): ends(switchboard.Busy, one.pulse, signal, 0, 0)
+    assert [other.await_(theirs, pulses=True).overflow for _ in range(2)] == [3, 0]
+    for connection in (one, other): connection.close()
 
 
 def main():

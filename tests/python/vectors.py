@@ -32,4 +32,5 @@ def read():
 def value(text):
     if text.startswith('"'): return text[1:-1]
     if text.startswith("some "): return int(text[5:], 0)
-    return {"none": None, "true": True, "false": False}[text] if text in ("none", "true", "false") else int(text, 0)
+    words = {"none": None, "some": "some", "true": True, "false": False}
+    return words[text] if text in words else int(text, 0)

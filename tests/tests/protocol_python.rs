@@ -7,6 +7,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
+/// What `test_client.py` needs beside a broker.
+const CONFIG: &str = "[topic.\"test.kept\"]\nretain = true\nhistory = 3\n";
+
 #[test]
 fn the_python_client_agrees_with_the_vectors() {
     passes(&python("test_vectors.py", &[]), "");
@@ -48,12 +51,16 @@ impl Daemon {
     fn start() -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let socket = folder.path().join("switchboard.sock");
+        let config = folder.path().join("switchboard.toml");
+        std::fs::write(&config, CONFIG).expect("a file for the configuration");
         let log = std::fs::File::create(folder.path().join("log")).expect("a file for the log");
         let child = Command::new(switchboardd())
             .arg("--socket")
             .arg(&socket)
             .arg("--state-dir")
             .arg(folder.path().join("state"))
+            .arg("--config")
+            .arg(config)
             // Nobody's own configuration has a say here.
             .env("HOME", folder.path())
             .env("XDG_CONFIG_HOME", folder.path())

@@ -1,7 +1,9 @@
 //! The broker's hot path with nothing around it: calls and sends through the core, from one client
-//! to one server. `hot_path WHAT COUNT` with WHAT `call`, `deadline` (calls with one) or `send`;
-//! `tests/bench/instructions` runs it under callgrind and says what one message costs. Frames go as
-//! they do in the daemon: patched where they lie, and copied once.
+//! to one server, and messages to topics. `hot_path WHAT COUNT` with WHAT `call`, `deadline` (calls with
+//! one), `send`, `publish` (to one subscriber), `fanout` (to a hundred, COUNT deliveries) or `pattern` (to
+//! a hundred that subscribed by one); `tests/bench/instructions` runs it under callgrind and says what one
+//! message costs. Frames go as they do in the daemon:
+//! patched where they lie, and copied once.
 
 use serde::{Deserialize, Serialize};
 use std::hint::black_box;
@@ -9,8 +11,9 @@ use switchboard_core::{
     Broker, Effect, Effects, Identity, Input, Instance, Limits, Payload, Policy, SendTail, Settings,
 };
 use switchboard_protocol::control::{Open, Opened, Operation, Serve, Served};
+use switchboard_protocol::topic::Subscribe;
 use switchboard_protocol::{
-    HELLO_MAGIC, Header, Hello, Instant, Kind, PeerId, Rights, VERSION, Verb, decode, encode,
+    HELLO_MAGIC, Header, Hello, Instant, Kind, PeerId, Rights, VERSION, Verb, decode, encode, flags,
 };
 
 /// A payload that costs nothing, so that only the broker is counted.
@@ -27,10 +30,11 @@ impl Payload for Bytes {
     fn keep(self) -> Self {
         self
     }
-    fn set_head(&mut self, head: &[u8]) {
-        let mut bytes = self.0.to_vec();
-        bytes[..head.len()].copy_from_slice(head);
-        self.0 = bytes.into();
+    fn own(bytes: Vec<u8>) -> Self {
+        Self(bytes.into())
+    }
+    fn cut(&self, start: usize, end: usize) -> Self {
+        Self(self.0[start..end].into())
     }
 }
 
@@ -47,7 +51,10 @@ fn main() {
         "call" => world.calls(count, handle, 0),
         "deadline" => world.calls(count, handle, u64::MAX / 2),
         "send" => world.sends(count, handle),
-        other => panic!("`{other}` is none of call, deadline, send"),
+        "publish" => world.publishes(count, 1, false),
+        "fanout" => world.publishes(count, 100, false),
+        "pattern" => world.publishes(count, 100, true),
+        other => panic!("`{other}` is none of call, deadline, send, publish, fanout, pattern"),
     }
     println!("{what}: {count}");
 }
@@ -59,17 +66,31 @@ struct Sent {
     to: Option<PeerId>,
     /// A body of the broker's own.
     body: Vec<u8>,
+    /// Items and credits, since somebody set these to 0.
+    items: u32,
+    credits: u32,
 }
 
 impl Effects<Bytes> for Sent {
     fn forward(&mut self, to: PeerId, header: &Header, _tail: &Bytes) {
-        (self.to, self.header) = (Some(to), Some(*header));
+        self.note(to, header);
     }
 
     fn push(&mut self, effect: Effect<Bytes>) {
-        if let Effect::Send { to, header, tail: SendTail::Own(body) } = effect {
-            (self.to, self.header, self.body) = (Some(to), Some(header), body);
+        if let Effect::Send { to, header, tail } = effect {
+            self.note(to, &header);
+            if let SendTail::Own(body) = tail {
+                self.body = body;
+            }
         }
+    }
+}
+
+impl Sent {
+    fn note(&mut self, to: PeerId, header: &Header) {
+        (self.to, self.header) = (Some(to), Some(*header));
+        self.items += u32::from(header.kind == Kind::Item);
+        self.credits += u32::from(header.kind == Kind::Credit);
     }
 }
 
@@ -96,14 +117,8 @@ impl World {
         let bytes = |bytes: &[u8]| Bytes(bytes.into());
         let (empty, payload) = (bytes(&[]), bytes(&[7; 64]));
         let mut world = Self { broker, effects: Sent::default(), empty, payload, handle: 0, serving: 0 };
-        for peer in [CLIENT, SERVER] {
-            let identity = Identity { uid: 1000, gid: 1000, pid: 7, ..Identity::default() };
-            world.handle(Input::Connect { peer, identity });
-            let hello =
-                Hello { version_min: VERSION, version_max: VERSION, features: 0, program: "hot".into() };
-            let header = Header { method: HELLO_MAGIC, ..Header::new(Kind::Hello) };
-            world.frame(peer, header, bytes(&encode(&hello)));
-        }
+        world.join(CLIENT);
+        world.join(SERVER);
         let serve = Serve {
             name: "hot.path".into(),
             mode: 0,
@@ -123,10 +138,63 @@ impl World {
         world
     }
 
+    fn join(&mut self, peer: PeerId) {
+        let identity = Identity { uid: 1000, gid: 1000, pid: 7, ..Identity::default() };
+        self.handle(Input::Connect { peer, identity });
+        let hello = Hello { version_min: VERSION, version_max: VERSION, features: 0, program: "hot".into() };
+        let header = Header { method: HELLO_MAGIC, ..Header::new(Kind::Hello) };
+        self.frame(peer, header, Bytes(encode(&hello).into()));
+    }
+
+    fn open_topic(&mut self, peer: PeerId, verb: Verb) -> u64 {
+        let rights = (verb.right() | Rights::NONE).0;
+        let open = Open { name: "hot.topic".into(), kind: 2, rights, on_behalf_of: 0 };
+        let header = Header { method: Operation::Open as u32, ..Header::new(Kind::Call) };
+        self.frame(peer, header, Bytes(encode(&open).into()));
+        decode::<Opened>(&self.own_body()).expect("opened").handle
+    }
+
+    /// `count` deliveries of messages to so many subscribers, each a connection of its own.
+    fn publishes(&mut self, count: u64, subscribers: u32, by_pattern: bool) {
+        let topic = self.open_topic(CLIENT, Verb::Publish);
+        for slot in 2..2 + subscribers {
+            let peer = PeerId { slot, generation: 1 };
+            self.join(peer);
+            let handle = if by_pattern { 0 } else { self.open_topic(peer, Verb::Subscribe) };
+            let pattern = if by_pattern { "hot.*".to_string() } else { String::new() };
+            let ask = Subscribe { handle, pattern, policy: 0, messages: 0, bytes: 0, history: 0 };
+            let header = Header {
+                method: Operation::Subscribe as u32,
+                call: 1,
+                flags: flags::STREAM,
+                ..Header::new(Kind::Call)
+            };
+            self.frame(peer, header, Bytes(encode(&ask).into()));
+            let header = Header { call: 1, seq: u64::MAX / 2, ..Header::new(Kind::Credit) };
+            self.frame(peer, header, self.empty.clone());
+        }
+        let sent = (64 + 64 + if by_pattern { 16 } else { 0 }) as usize;
+        for _ in 0..count / u64::from(subscribers) {
+            let header = Header { handle: topic, ..Header::new(Kind::Send) };
+            (self.effects.items, self.effects.credits) = (0, 0);
+            self.frame(CLIENT, header, self.payload.clone());
+            assert_eq!(self.effects.items, subscribers);
+            let credited = 0 < self.effects.credits;
+            for slot in 2..2 + subscribers {
+                self.handle(Input::Wrote { peer: PeerId { slot, generation: 1 }, bytes: sent });
+            }
+            if credited {
+                self.handle(Input::Wrote { peer: CLIENT, bytes: 64 });
+            }
+        }
+    }
+
     fn own_body(&self) -> Vec<u8> {
         self.effects.body.clone()
     }
 
+    /// Inlined, as in the daemon.
+    #[inline(always)]
     fn handle(&mut self, input: Input<Bytes>) {
         self.broker.handle(Instant(2), input, &mut self.effects);
     }

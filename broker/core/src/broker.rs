@@ -67,7 +67,7 @@ pub struct Broker<P> {
     pub(crate) topics: Topics<P>,
     pub(crate) queues: Queues<P>,
     pub(crate) signals: Signals,
-    pub(crate) storage: Storage,
+    pub(crate) storage: Storage<P>,
     pub(crate) recording: Recording,
     /// Wall time minus `now`, in nanoseconds.
     pub(crate) wall_offset: i128,
@@ -100,6 +100,8 @@ pub(crate) enum Timer {
     Peer(PeerId),
     /// A lease's end.
     Lease(u32),
+    /// The deadline of a message that a topic holds back.
+    Held(u32),
 }
 
 /// Work that could be long, and so is done in slices between inputs.
@@ -117,12 +119,22 @@ pub(crate) enum Work {
     TakeAway { handle: u64 },
     /// Give out what waits for this object (as a word: it may be gone).
     Dispatch { object: u64 },
+    /// Something about topics.
+    Topic(crate::subscription::Chore),
+    /// Go on with a walk through a queue (as a word: it may have ended).
+    Walk { consumer: u64 },
+    /// Take down what is left of a queue that was deleted.
+    Drain { queue: u32 },
+    /// Take away the handles on this object (as a word: it may be gone), from this slot on.
+    Revoke { object: u64, slot: u32 },
+    /// Copy what is wanted of the log's oldest segment to its end.
+    Compact,
 }
 
 /// Things done of the leftover work after each input.
 const SLICE: u32 = 64;
 /// Timers that may come up in one wake.
-const DUE_MAX: u32 = 1024;
+pub(crate) const DUE_MAX: u32 = 1024;
 
 impl<P> Turn<'_, P> {
     pub(crate) fn log(&mut self, fact: Fact) {
@@ -133,7 +145,7 @@ impl<P> Turn<'_, P> {
 impl<P: Payload> Broker<P> {
     /// A broker with nobody connected.
     pub fn new(settings: Settings, instance: Instance, now: Instant) -> Self {
-        Self {
+        let mut broker = Self {
             incarnation: instance.incarnation,
             instance,
             policy: settings.policy,
@@ -172,7 +184,10 @@ impl<P: Payload> Broker<P> {
             delay_logged: None,
             shutting_down: false,
             counters: Counters::default(),
-        }
+        };
+        broker.declare_first_topics();
+        broker.make_declared_queues(now);
+        broker
     }
 
     /// Takes one thing that has happened and tells `effects` what is to be done about it.
@@ -207,6 +222,9 @@ impl<P: Payload> Broker<P> {
         if !self.work.is_empty() {
             self.work_off(turn);
         }
+        if self.queues.stirred {
+            self.settle_queues(turn);
+        }
     }
 
     /// Asks for room for a frame of which only the header has come and that is too large for the
@@ -222,7 +240,7 @@ impl<P: Payload> Broker<P> {
 
     /// When to hand in [`Input::Wake`], if nothing else happens before.
     pub fn next_wake(&self) -> Option<Instant> {
-        if self.work.is_empty() {
+        if self.work.is_empty() && !self.queues.stirred {
             self.timers.next().into_iter().chain(self.queues_wake()).min()
         } else {
             Some(Instant(0))
@@ -354,8 +372,10 @@ impl<P: Payload> Broker<P> {
                 Some(Timer::Call(call)) => self.call_due(turn, call),
                 Some(Timer::Peer(peer)) => self.peer_due(turn, peer.slot),
                 Some(Timer::Lease(lease)) => self.lease_due(turn, lease),
+                Some(Timer::Held(held)) => self.held_due(turn, held),
             }
         }
+        self.queues_due(turn);
     }
 
     #[inline(never)]
@@ -382,6 +402,11 @@ impl<P: Payload> Broker<P> {
                     }
                     None
                 }
+                Work::Topic(chore) => self.do_chore(turn, chore, &mut budget),
+                Work::Walk { consumer } => self.walk(turn, consumer, &mut budget),
+                Work::Drain { queue } => self.drain_queue(turn, queue, &mut budget),
+                Work::Revoke { object, slot } => self.revoke_all(turn, object, slot, &mut budget),
+                Work::Compact => self.compact(turn, &mut budget),
             };
             // What is left goes to the end, so that one long piece of work does not hold up others.
             self.work.extend(rest);

@@ -8,6 +8,7 @@ use crate::waiting::Message;
 use crate::{Departure, Payload, SendTail};
 use alloc::format;
 use alloc::string::{String, ToString};
+use alloc::vec::Vec;
 use core::time::Duration;
 use serde::{Deserialize, Serialize};
 use switchboard_protocol::{
@@ -126,31 +127,13 @@ impl<P: Payload> Broker<P> {
         } else {
             None
         };
-        if server.is_none() {
-            self.check_call_may_wait(from, object, header, bytes)?;
-        }
-
+        let Some(server) = server else { return self.wait_with_call(turn, from, object, header, tail) };
         let call = self.enter_call(turn, from, object, header);
-        let taken = if header.handles == 0 {
-            alloc::vec::Vec::new()
-        } else {
-            match self.take_handles(turn, from, Some(call), header, tail) {
-                Ok(taken) => taken,
-                Err(refusal) => {
-                    self.erase_call(turn, call);
-                    return Err(refusal);
-                }
-            }
-        };
-        match server {
-            Some(server) => {
-                self.peer(from).stamp(header);
-                self.deliver_call(turn, server, call, header, tail, &taken);
-            }
-            None => {
-                self.wait_in_line(turn, from, object, Message::Call(call), *header, tail.clone(), taken);
-            }
+        if header.handles != 0 {
+            return self.deliver_with_handles(turn, from, server, call, header, tail);
         }
+        self.peer(from).stamp(header);
+        self.deliver_call(turn, server, call, header, tail, &[]);
         Ok(())
     }
 
@@ -175,15 +158,57 @@ impl<P: Payload> Broker<P> {
         }
     }
 
-    /// Whether a call may wait for a server to have room.
     #[inline(never)]
-    fn check_call_may_wait(
-        &self,
+    fn deliver_with_handles(
+        &mut self,
+        turn: &mut Turn<'_, P>,
+        from: u32,
+        server: u32,
+        call: u32,
+        header: &mut Header,
+        tail: &P,
+    ) -> Result<(), (Outcome, String)> {
+        let taken = self.take_handles_of_call(turn, from, call, header, tail)?;
+        self.peer(from).stamp(header);
+        self.deliver_call(turn, server, call, header, tail, &taken);
+        Ok(())
+    }
+
+    /// A call for which no server has room.
+    #[inline(never)]
+    fn wait_with_call(
+        &mut self,
+        turn: &mut Turn<'_, P>,
         from: u32,
         object: u32,
         header: &Header,
-        bytes: u64,
+        tail: &P,
     ) -> Result<(), (Outcome, String)> {
+        self.check_call_may_wait(from, object, header)?;
+        let call = self.enter_call(turn, from, object, header);
+        let taken = self.take_handles_of_call(turn, from, call, header, tail)?;
+        self.wait_in_line(turn, from, object, Message::Call(call), *header, tail.clone(), taken);
+        Ok(())
+    }
+
+    /// The handles that a call carries, on their way. Where one cannot be passed on there is no call.
+    fn take_handles_of_call(
+        &mut self,
+        turn: &mut Turn<'_, P>,
+        from: u32,
+        call: u32,
+        header: &Header,
+        tail: &P,
+    ) -> Result<Vec<u64>, (Outcome, String)> {
+        let taken = self.take_handles(turn, from, Some(call), header, tail);
+        if taken.is_err() {
+            self.erase_call(turn, call);
+        }
+        taken
+    }
+
+    /// Whether a call may wait for a server to have room.
+    fn check_call_may_wait(&self, from: u32, object: u32, header: &Header) -> Result<(), (Outcome, String)> {
         if header.flags & flags::NO_WAIT != 0 {
             return Err((
                 Outcome::Busy,
@@ -191,7 +216,7 @@ impl<P: Payload> Broker<P> {
             ));
         }
         self.check_may_wait(object, Epoch(header.epoch))?;
-        self.check_waiting_quota(from, bytes)
+        self.check_waiting_quota(from, padded(header.len as usize) as u64)
     }
 
     /// Whether there is an owner, and the one that is expected.
@@ -446,8 +471,7 @@ impl<P: Payload> Broker<P> {
             self.counters.answers_late += 1;
             return self.erase_call(turn, call);
         }
-        let (caller, word) = (self.calls[call].caller, header.call);
-        let to = caller.slot;
+        let to = self.calls[call].caller.slot;
         let len = padded(header.len as usize) as u64;
         if !self.has_unread_room(to, len) {
             return self.end_unreadable(turn, call, len);
@@ -455,18 +479,42 @@ impl<P: Payload> Broker<P> {
         if let Err((outcome, message)) = self.check_payload(header) {
             return self.end_answered(turn, call, outcome, &message);
         }
-        let taken = if header.handles == 0 {
-            alloc::vec::Vec::new()
-        } else {
-            match self.take_handles(turn, from, None, header, tail) {
-                Ok(taken) => taken,
-                Err((_, message)) => {
-                    let message =
-                        format!("the service answered with a handle that it cannot pass on: {message}");
-                    return self.end_answered(turn, call, Outcome::Failed, &message);
-                }
+        if header.handles != 0 {
+            return self.answer_with_handles(turn, from, call, server, header, tail);
+        }
+        self.pass_answer_on(turn, call, server, header, tail, &[]);
+    }
+
+    #[inline(never)]
+    fn answer_with_handles(
+        &mut self,
+        turn: &mut Turn<'_, P>,
+        from: u32,
+        call: u32,
+        server: u32,
+        header: &mut Header,
+        tail: &P,
+    ) {
+        match self.take_handles(turn, from, None, header, tail) {
+            Ok(taken) => self.pass_answer_on(turn, call, server, header, tail, &taken),
+            Err((_, message)) => {
+                let message = format!("the service answered with a handle that it cannot pass on: {message}");
+                self.end_answered(turn, call, Outcome::Failed, &message);
             }
-        };
+        }
+    }
+
+    /// Passes an answer on to the caller, and ends the call.
+    #[inline(always)]
+    fn pass_answer_on(
+        &mut self,
+        turn: &mut Turn<'_, P>,
+        call: u32,
+        server: u32,
+        header: &mut Header,
+        tail: &P,
+        taken: &[u64],
+    ) {
         if header.kind == Kind::Outcome {
             let outcome = Outcome::from_wire(header.method).from_service();
             header.method = outcome as u32;
@@ -476,17 +524,17 @@ impl<P: Payload> Broker<P> {
             self.counters.outcomes[Outcome::Reply as usize] += 1;
         }
         let it = &self.calls[call];
+        let word = core::mem::replace(&mut header.call, it.caller_call);
         header.handle = it.handle;
-        header.call = it.caller_call;
         header.epoch = it.epoch.0;
         header.priority = it.priority;
         header.deadline = 0;
         header.seq = 0;
         header.caller = 0;
         header.flags = 0;
-        let object = it.object;
+        let (to, object) = (it.caller.slot, it.object);
         let from = self.servers[server].peer;
-        self.pass_on(turn, from, to, header, tail, &taken, object, word);
+        self.pass_on(turn, from, to, header, tail, taken, object, word);
         // Its caller is here, so nothing is to be forgotten of its user.
         self.close_to_caller(call);
         self.erase_request(turn, call, server);
@@ -549,7 +597,7 @@ impl<P: Payload> Broker<P> {
             return self.end_by_broker(turn, call, outcome, &message);
         }
         let taken = if header.handles == 0 {
-            alloc::vec::Vec::new()
+            Vec::new()
         } else {
             match self.take_handles(turn, from, Some(call), header, tail) {
                 Ok(taken) => taken,
@@ -655,6 +703,7 @@ impl<P: Payload> Broker<P> {
         let at = match self.calls[call].target {
             Target::Server(_) => "at the service",
             Target::Waiting(_) => "for a server to have room",
+            Target::Publish(_) => "for a subscription to have room",
             _ => "for the broker",
         };
         let message = format!("no answer within {}; the call spent it waiting {at}", Shown(waited));
@@ -770,7 +819,7 @@ impl<P: Payload> Broker<P> {
     }
 
     /// A reply of the broker's own.
-    pub(crate) fn reply(&mut self, turn: &mut Turn<'_, P>, to: u32, call: u64, body: alloc::vec::Vec<u8>) {
+    pub(crate) fn reply(&mut self, turn: &mut Turn<'_, P>, to: u32, call: u64, body: Vec<u8>) {
         self.counters.outcomes[Outcome::Reply as usize] += 1;
         self.push(turn, to, Header { call, ..Header::new(Kind::Reply) }, SendTail::Own(body));
     }
@@ -814,7 +863,7 @@ impl<P: Payload> Broker<P> {
                 self.end_watching(self.calls[call].caller, user);
             }
             Target::Monitor(monitor) => self.end_monitor(turn, monitor, user),
-            Target::Subscription(subscription) => self.end_subscription(turn, subscription),
+            Target::Subscription(subscription) => self.end_subscription(subscription),
             Target::Publish(held) => self.end_held_publish(turn, held),
             Target::Consumer(consumer) => self.end_consumer(turn, consumer),
             Target::Push(blocked) => self.end_blocked_push(turn, blocked),

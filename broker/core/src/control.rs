@@ -67,7 +67,7 @@ impl<P: Payload> Broker<P> {
             ));
         };
         let reply = match operation {
-            Operation::Open => encode(&self.open(from, &parse(body)?)?),
+            Operation::Open => encode(&self.open(turn, from, &parse(body)?)?),
             Operation::Close => {
                 let ask: control::OnHandle = parse(body)?;
                 let handle = self.find_handle(from, ask.handle)?;
@@ -199,7 +199,7 @@ impl<P: Payload> Broker<P> {
             return Ok(Answer::Reply(encode(&control::Found { epoch: self.objects[object].epoch.0 })));
         }
         self.check_watch_quota(from)?;
-        let object = self.object_of(&name, ObjectKind::Service, from)?;
+        let object = self.object_of(turn, &name, ObjectKind::Service, from)?;
         let call = match self.keep_watching(turn, from, header) {
             Ok(call) => call,
             Err(refusal) => {

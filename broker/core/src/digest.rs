@@ -70,6 +70,7 @@ impl Digest {
             Effect::Roll { segment } => self.about(7, u64::from(*segment)),
             Effect::DropSegment { segment } => self.about(8, u64::from(*segment)),
             Effect::Reload => self.word(9),
+            Effect::Sync => self.word(11),
             Effect::Log(fact) => {
                 self.word(10);
                 fact.hash(self);

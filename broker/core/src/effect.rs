@@ -5,6 +5,7 @@ use alloc::boxed::Box;
 use alloc::rc::Rc;
 use alloc::string::String;
 use alloc::vec::Vec;
+use serde::{Deserialize, Serialize};
 use switchboard_protocol::{GoodbyeReason, HandleEntry, Header, Outcome, PeerId};
 
 /// One thing to do. The driver carries them out in order; none of them can fail from the broker's
@@ -55,6 +56,8 @@ pub enum Effect<P> {
         /// Whether somebody waits for it to be synced, not just written.
         sync: bool,
     },
+    /// Somebody waits for what was appended so far to be synced, not just written.
+    Sync,
     /// What is appended from now on goes to this new segment of the log.
     Roll {
         /// One more than the last one.
@@ -130,7 +133,7 @@ impl<P: Clone> Effects<P> for Vec<Effect<P>> {
 }
 
 /// Something worth telling an operator.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Fact {
     /// A connection was admitted.
     Connected {
@@ -218,6 +221,18 @@ pub enum Fact {
     RecordingStopped {
         /// Why.
         why: String,
+    },
+    /// The log of durable things is not to be used any more; what it should hold is refused from here on.
+    LogFailed {
+        /// What happened.
+        message: String,
+    },
+    /// A queue that is configured is not as it should be.
+    QueueRefused {
+        /// The queue.
+        name: String,
+        /// Why.
+        message: String,
     },
     /// New configuration is in force.
     Reloaded,

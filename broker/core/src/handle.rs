@@ -1,7 +1,7 @@
 //! Handles: what a peer holds on an object, how they travel, and how they are taken away (SPEC 3).
 
 use crate::broker::{Broker, Turn, Work};
-use crate::list::Links;
+use crate::list::{Links, List};
 use crate::object::{Leaving, denied};
 use crate::slab::NONE;
 use crate::{Departure, Identity, Payload, SendTail};
@@ -27,7 +27,7 @@ pub(crate) struct Grip {
     pub(crate) user: u32,
     /// On whose right it rests (SPEC 3.6).
     pub(crate) root: PeerId,
-    root_identity: Rc<Identity>,
+    pub(crate) root_identity: Rc<Identity>,
     /// The root's own handle that it stems from, as on the wire; 0 if it is the root's own.
     pub(crate) lineage: u64,
     persistent: bool,
@@ -43,6 +43,8 @@ pub(crate) struct Grip {
     pub(crate) uncredited: u64,
     /// Bytes that have arrived and of which the holder has not been told.
     pub(crate) returned: u64,
+    /// Subscriptions made through it.
+    pub(crate) subscriptions: List,
     pub(crate) by_holder: Links,
     pub(crate) by_root: Links,
     pub(crate) by_scope: Links,
@@ -82,6 +84,7 @@ impl<P: Payload> Broker<P> {
             send_bytes_max: self.limits.send_bytes,
             uncredited: 0,
             returned: 0,
+            subscriptions: List::EMPTY,
             by_holder: Links::OUT,
             by_root: Links::OUT,
             by_scope: Links::OUT,
@@ -205,6 +208,7 @@ impl<P: Payload> Broker<P> {
     /// SPEC 6.2, Open.
     pub(crate) fn open(
         &mut self,
+        turn: &mut Turn<'_, P>,
         from: u32,
         ask: &control::Open,
     ) -> Result<control::Opened, (Outcome, String)> {
@@ -247,7 +251,7 @@ impl<P: Payload> Broker<P> {
             return Err(denied(&who, verb, &name));
         }
         self.check_handle_quota(from)?;
-        let object = self.object_of(&name, kind, from)?;
+        let object = self.object_of(turn, &name, kind, from)?;
         let handle = self.new_handle(from, Grip { object, ..grip })?;
         Ok(self.opened(handle))
     }
@@ -293,6 +297,8 @@ impl<P: Payload> Broker<P> {
         let server = self.handles[handle].server;
         if server != NONE {
             self.unserve(turn, server, why);
+        } else if self.objects[self.handles[handle].object].kind == ObjectKind::Topic {
+            self.leave_topic(turn, handle);
         }
         self.erase_handle(turn, handle);
     }
@@ -358,6 +364,7 @@ impl<P: Payload> Broker<P> {
                     self.end_by_broker(turn, call, outcome, message);
                 }
             }
+            self.end_subscriptions(turn, handle, outcome, message);
             let header =
                 Header { method: Event::HandleRevoked as u32, handle: word, ..Header::new(Kind::Event) };
             self.push(turn, holder, header, SendTail::Empty);

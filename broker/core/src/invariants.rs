@@ -8,11 +8,15 @@ use crate::list::{Links, List};
 use crate::peer::Stage;
 use crate::signal::PULSES_MAX;
 use crate::slab::{NONE, Slab};
+use crate::subscription::Pending;
+use crate::topic::Origin;
 use crate::user::User;
 use crate::waiting::Message;
+use crate::will::Will;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
-use switchboard_protocol::{Epoch, padded};
+use switchboard_protocol::topic::Delivery;
+use switchboard_protocol::{Epoch, ObjectKind, padded};
 
 impl<P: Payload> Broker<P> {
     /// Panics if the broker's books do not balance: lists against what is in them, counts against
@@ -27,6 +31,10 @@ impl<P: Payload> Broker<P> {
         self.check_peers();
         self.check_users();
         self.check_timers();
+        self.check_queues();
+        self.check_storage();
+        self.check_topics();
+        self.check_subscriptions();
         self.check_signals();
     }
 
@@ -104,7 +112,8 @@ impl<P: Payload> Broker<P> {
         }
         assert_eq!(named, self.names.len(), "every named object is in the index");
         assert_eq!(owned, self.names_owned);
-        assert!(self.objects.len() <= self.limits.names_max, "limits.names_max");
+        let configured = self.objects.iter().filter(|(_, object)| object.user == NONE).count() as u32;
+        assert!(self.objects.len() <= self.limits.names_max + configured, "limits.names_max");
     }
 
     fn check_servers(&self) {
@@ -137,6 +146,11 @@ impl<P: Payload> Broker<P> {
         for (_, message) in self.waiting.iter().filter(|(_, message)| message.what == Message::Send) {
             *uncredited.entry(message.header.handle).or_default() +=
                 padded(message.header.len as usize) as u64;
+        }
+        for (_, held) in self.topics.held.iter().filter(|(_, held)| held.origin == Origin::Send) {
+            if self.handles.find(held.header.handle).is_some() {
+                *uncredited.entry(held.header.handle).or_default() += padded(held.header.len as usize) as u64;
+            }
         }
         let travelling: BTreeSet<u64> =
             self.waiting.iter().flat_map(|(_, message)| message.taken.iter().copied()).collect();
@@ -179,12 +193,14 @@ impl<P: Payload> Broker<P> {
                 Target::Watch(watch) => assert_eq!(self.watches[watch].call, call),
                 Target::Monitor(monitor) => assert_eq!(self.monitors[monitor].call, call),
                 Target::Reload => assert!(self.reloads.contains(&self.calls.word(call))),
-                Target::Subscription(_)
-                | Target::Publish(_)
-                | Target::Consumer(_)
-                | Target::Push(_)
-                | Target::Stored(_) => {}
+                Target::Subscription(subscription) => {
+                    assert_eq!(self.topics.subscriptions[subscription].call, call);
+                }
+                Target::Publish(held) => assert_eq!(self.topics.held[held].origin, Origin::Call(call)),
                 Target::Await(waiter) => assert_eq!(self.signals.waiters[waiter].call, call),
+                Target::Consumer(consumer) => assert_eq!(self.queues.consumers[consumer].call, call),
+                Target::Push(blocked) => assert_eq!(self.queues.blocked[blocked].call, call),
+                Target::Stored(position) => assert!(position <= self.storage.position()),
             }
             assert!(it.open || matches!(it.target, Target::Server(_)), "only a server keeps an ended call");
         }
@@ -205,9 +221,19 @@ impl<P: Payload> Broker<P> {
                 assert_eq!(self.calls[call].target, Target::Waiting(message));
             }
         }
+        for (_, held) in self.topics.held.iter() {
+            bytes += padded(held.header.len as usize) as u64;
+        }
+        for will in self.peers.iter().flatten().flat_map(|peer| &peer.wills) {
+            bytes += will.bytes();
+        }
+        for (_, it) in self.queues.blocked.iter() {
+            bytes += padded(it.header.len as usize) as u64;
+        }
         let in_line: u32 = self.objects.iter().map(|(_, object)| object.waiting_len).sum();
         assert_eq!(in_line, self.waiting.len());
-        assert!(self.waiting.len() <= self.limits.waiting_max, "limits.waiting_max");
+        let waiting = self.waiting.len() + self.topics.held.len();
+        assert!(waiting <= self.limits.waiting_max, "limits.waiting_max");
         let reserved: u64 = self.peers.iter().flatten().map(|peer| peer.reserved).sum();
         assert_eq!((bytes + reserved, reserved), (self.buffered_bytes, self.receiving_bytes));
         assert!(self.buffered_bytes <= self.limits.buffered_bytes_max, "limits.buffered_bytes_max");
@@ -248,8 +274,23 @@ impl<P: Payload> Broker<P> {
             assert!(owed.iter().all(|&call| 0 < self.calls[call].credit_due));
             let charge = peer.unread.saturating_sub(u64::from(self.limits.link_bytes_low));
             assert_eq!(charge, peer.charged);
-            let waiting = self.waiting.iter().filter(|(_, message)| message.from == peer.id).count() as u32;
-            assert_eq!(waiting, peer.waiting);
+            let waiting = self.waiting.iter().filter(|(_, message)| message.from == peer.id).count();
+            let held = self.topics.held.iter().filter(|(_, held)| held.from == peer.id).count();
+            let blocked = self.queues.blocked.iter().filter(|(_, blocked)| blocked.from == peer.id).count();
+            assert_eq!((waiting + held + blocked) as u32, peer.waiting);
+            let subscriptions =
+                calls.iter().filter(|&&call| matches!(self.calls[call].target, Target::Subscription(_)));
+            assert_eq!(subscriptions.count() as u32, peer.subscriptions);
+            for stalled in members(peer.subscriptions_stalled, &self.topics.subscriptions, |subscription| {
+                subscription.by_stall
+            }) {
+                let it = &self.topics.subscriptions[stalled];
+                assert!(it.stalled && it.peer == slot);
+            }
+            for will in &peer.wills {
+                let handle = self.handles.find(will.handle).expect("a will goes with its handle");
+                assert_eq!(self.handles[handle].holder, slot);
+            }
             let watches = calls.iter().filter(|&&call| {
                 matches!(self.calls[call].target, Target::Wait(_) | Target::Watch(_) | Target::Monitor(_))
             });
@@ -275,11 +316,26 @@ impl<P: Payload> Broker<P> {
             sum.buffered_bytes += peer.reserved;
             sum.receiving_bytes += peer.reserved;
             sum.unread_bytes += peer.charged;
+            sum.subscriptions += peer.subscriptions;
+            sum.buffered_bytes += peer.wills.iter().map(Will::bytes).sum::<u64>();
+        }
+        for (_, held) in self.topics.held.iter() {
+            let sum = sums.entry(held.user).or_default();
+            sum.waiting += 1;
+            sum.buffered_bytes += padded(held.header.len as usize) as u64;
+        }
+        for (_, it) in self.topics.subscriptions.iter() {
+            sums.entry(it.user).or_default().subscribed_bytes += self.charged_for(it.earlier, it.queue);
+        }
+        for &(list, user) in &self.topics.debris {
+            let sum = sums.entry(user).or_default();
+            sum.debris += 1;
+            sum.subscribed_bytes += self.charged_for(list, List::EMPTY);
         }
         for (_, grip) in self.handles.iter() {
             sums.entry(grip.user).or_default().handles += 1;
         }
-        for (_, object) in self.objects.iter() {
+        for (_, object) in self.objects.iter().filter(|(_, object)| object.user != NONE) {
             sums.entry(object.user).or_default().names += 1;
         }
         for (_, call) in self.calls.iter() {
@@ -290,12 +346,25 @@ impl<P: Payload> Broker<P> {
             sum.waiting += 1;
             sum.buffered_bytes += padded(message.header.len as usize) as u64;
         }
+        for (_, blocked) in self.queues.blocked.iter() {
+            let sum = sums.entry(blocked.user).or_default();
+            sum.waiting += 1;
+            sum.buffered_bytes += padded(blocked.header.len as usize) as u64;
+        }
+        for (_, message) in self.queues.messages.iter() {
+            let sum = sums.entry(message.user).or_default();
+            sum.queued += 1;
+            sum.queued_bytes += message.tail.len() as u64;
+        }
         for (user, it) in self.users.iter() {
             let sum = sums.remove(&user).unwrap_or_default();
             let all = |user: &User| {
                 let User { connections, handles, names, calls, waiting, watches, .. } = *user;
-                let bytes = [user.buffered_bytes, user.receiving_bytes, user.unread_bytes];
-                ([connections, handles, names, calls, waiting, watches], bytes)
+                let User { subscriptions, debris, .. } = *user;
+                let bytes =
+                    [user.buffered_bytes, user.receiving_bytes, user.unread_bytes, user.subscribed_bytes];
+                let queued = [u64::from(user.queued), user.queued_bytes];
+                ([connections, handles, names, calls, waiting, watches, subscriptions, debris], bytes, queued)
             };
             assert_eq!(all(it), all(&sum), "user {}: connections, handles, names, calls, …", it.uid);
         }
@@ -319,7 +388,103 @@ impl<P: Payload> Broker<P> {
                 assert!(matches!(*timer, Timer::Peer(of) if of == peer.id));
             }
         }
+        for (held, it) in self.topics.held.iter() {
+            if let Some(timer) = self.timers.get(it.timer) {
+                timed += 1;
+                assert!(it.origin == Origin::Send && matches!(*timer, Timer::Held(of) if of == held));
+            }
+        }
+        for (lease, it) in self.queues.leases.iter() {
+            if let Some(timer) = self.timers.get(it.timer) {
+                timed += 1;
+                assert!(matches!(*timer, Timer::Lease(of) if of == lease));
+            }
+        }
         assert_eq!(timed, self.timers.len(), "a timer is somebody's");
+    }
+
+    fn check_topics(&self) {
+        let (mut kept, mut held, mut remembered) = (0, 0, 0);
+        for (topic, it) in self.topics.table.iter() {
+            let object = &self.objects[it.object];
+            assert_eq!((object.kind, object.body), (ObjectKind::Topic, topic));
+            let own = members(it.own, &self.topics.subscriptions, |subscription| subscription.by_topic);
+            assert!(own.iter().all(|&one| self.topics.subscriptions[one].topic == topic));
+            assert_eq!(it.kept.iter().map(|kept| kept.bytes(None)).sum::<u64>(), it.kept_bytes);
+            assert!(it.kept.iter().is_sorted_by_key(|kept| kept.sequence));
+            let line = members(it.held, &self.topics.held, |held| held.by_topic);
+            assert!(line.iter().all(|&one| self.topics.held[one].topic == topic));
+            let holding = self.topics.holding.iter().filter(|&&one| one == topic).count();
+            assert_eq!(holding, usize::from(!line.is_empty()), "a topic with held messages is looked at");
+            kept += it.kept_bytes;
+            held += it.held.len();
+            remembered += it.audience.len() as u64;
+        }
+        let topics = self.objects.iter().filter(|(_, object)| object.kind == ObjectKind::Topic).count();
+        assert_eq!(topics as u32, self.topics.table.len());
+        assert_eq!(kept, self.topics.kept_bytes);
+        assert!(kept <= self.limits.kept_bytes_max, "limits.kept_bytes_max");
+        assert_eq!(held, self.topics.held.len());
+        assert_eq!(remembered, self.topics.remembered);
+    }
+
+    fn check_subscriptions(&self) {
+        let (mut pending, mut by_pattern) = (0, 0);
+        for (slot, it) in self.topics.subscriptions.iter() {
+            assert_eq!(self.calls[it.call].target, Target::Subscription(slot));
+            assert_eq!(self.calls[it.call].caller.slot, it.peer);
+            by_pattern += u32::from(it.pattern.is_some());
+            assert_eq!(it.pattern.is_some(), it.topic == NONE);
+            if it.topic != NONE {
+                let grip = &self.handles[it.handle];
+                assert_eq!((grip.holder, self.objects[grip.object].body), (it.peer, it.topic));
+            }
+            let waiting = |list| members(list, &self.topics.pending, |pending: &Pending<P>| pending.in_queue);
+            let (earlier, queue) = (waiting(it.earlier), waiting(it.queue));
+            pending += earlier.len() + queue.len();
+            let (mut messages, mut bytes, mut next) = (0, 0, None);
+            for &one in &queue {
+                let one = &self.topics.pending[one];
+                assert!(one.first <= one.last && next.is_none_or(|next| next == one.first), "no gaps");
+                next = Some(one.last + 1);
+                if one.kind == Delivery::Message {
+                    messages += one.messages();
+                    bytes += one.charge();
+                }
+            }
+            let lost = |&one: &u32| self.topics.pending[one].kind == Delivery::Lost;
+            assert!(!queue.windows(2).any(|two| two.iter().all(lost)), "losses side by side are one");
+            assert_eq!((messages, bytes), (it.queued_messages, it.queued_bytes));
+            let one = queue.iter().filter(|&one| !lost(one)).count() == 1;
+            assert!(messages <= it.messages_max && bytes <= it.bytes_max || one, "its own bounds");
+            for (&topic, &one) in &it.latest {
+                assert_eq!(self.topics.pending[one].topic(), Some(topic));
+            }
+            let ready = self.peer(it.peer).stage == Stage::Ready;
+            let behind = !earlier.is_empty() || !queue.is_empty();
+            let goes_on = !behind || self.calls[it.call].credit == 0 || it.stalled;
+            assert!(goes_on || !ready, "what waits for a subscription with credit is gone on with");
+        }
+        let debris = self.topics.debris.iter();
+        pending += debris.map(|(list, _)| list.len() as usize).sum::<usize>();
+        assert_eq!(pending as u32, self.topics.pending.len());
+        assert_eq!(by_pattern, self.topics.patterns.len());
+        let most = &self.limits;
+        assert!(self.topics.subscriptions.len() <= most.subscriptions_max, "limits.subscriptions_max");
+        assert!(self.topics.subscribed_bytes <= most.subscribed_bytes_max, "limits.subscribed_bytes_max");
+        let users: u64 = self.users.iter().map(|(_, user)| user.subscribed_bytes).sum();
+        assert_eq!(users, self.topics.subscribed_bytes);
+        for (handle, grip) in self.handles.iter() {
+            for one in members(grip.subscriptions, &self.topics.subscriptions, |one| one.by_handle) {
+                assert_eq!(self.topics.subscriptions[one].handle, handle);
+            }
+        }
+    }
+
+    fn charged_for(&self, earlier: List, queue: List) -> u64 {
+        let both = [earlier, queue].into_iter();
+        let all = both.flat_map(|list| members(list, &self.topics.pending, |pending| pending.in_queue));
+        all.map(|pending| self.topics.pending[pending].charge()).sum()
     }
 
     /// Whether the broker is as it was when it began: nobody is connected, and nothing is left of
@@ -327,7 +492,11 @@ impl<P: Payload> Broker<P> {
     #[doc(hidden)]
     pub fn is_empty(&self) -> bool {
         self.connections == 0
-            && self.objects.is_empty()
+            && self.objects.iter().all(|(_, object)| object.user == NONE)
+            && self.topics.subscriptions.is_empty()
+            && self.topics.pending.is_empty()
+            && self.topics.held.is_empty()
+            && self.topics.holding.is_empty()
             && self.servers.is_empty()
             && self.handles.is_empty()
             && self.calls.is_empty()
@@ -341,11 +510,13 @@ impl<P: Payload> Broker<P> {
             && self.starved.is_empty()
             && self.calls_open == 0
             && self.names_owned == 0
+            && self.queues.is_empty()
+            && self.storage.is_idle()
     }
 }
 
 /// The members of a list, which must be as many as it says, linked both ways.
-fn members<T>(list: List, slab: &Slab<T>, links: impl Fn(&T) -> Links) -> Vec<u32> {
+pub(crate) fn members<T>(list: List, slab: &Slab<T>, links: impl Fn(&T) -> Links) -> Vec<u32> {
     let mut found = Vec::new();
     let (mut next, mut before) = (list.first(), None);
     while let Some(slot) = next {

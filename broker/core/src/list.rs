@@ -37,6 +37,10 @@ impl List {
         (self.head != NONE).then_some(self.head)
     }
 
+    pub(crate) fn last(&self) -> Option<u32> {
+        (self.tail != NONE).then_some(self.tail)
+    }
+
     #[inline(always)]
     pub(crate) fn push<T>(&mut self, slab: &mut Slab<T>, slot: u32, through: Through<T>) {
         *through(&mut slab[slot]) = Links { prev: self.tail, next: NONE };

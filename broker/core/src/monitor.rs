@@ -2,6 +2,7 @@
 
 use crate::broker::{Broker, Turn};
 use crate::call::Target;
+use crate::slab::NONE;
 use crate::{Fact, Payload, SendTail};
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -75,7 +76,8 @@ impl<P: Payload> Broker<P> {
         object: u32,
     ) {
         let high = u64::from(self.limits.link_bytes_high);
-        let to = self.peer(to).id.to_wire();
+        // A message to a topic is shown once, on its way to everybody.
+        let to = if to == NONE { 0 } else { self.peer(to).id.to_wire() };
         let name = self.objects.get(object).and_then(|object| object.name.clone());
         for monitor in 0..self.monitors.slots() {
             let Some(it) = self.monitors.get(monitor) else { continue };

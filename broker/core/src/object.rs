@@ -103,11 +103,16 @@ impl<P: Payload> Broker<P> {
     /// The object of a name, made if need be.
     pub(crate) fn object_of(
         &mut self,
+        turn: &mut Turn<'_, P>,
         name: &Name,
         kind: ObjectKind,
         from: u32,
     ) -> Result<u32, (Outcome, String)> {
         if let Some(&object) = self.names.get(name) {
+            if self.is_only_waited_for(object) && !matches!(kind, ObjectKind::Service | ObjectKind::Queue) {
+                self.begin_object(turn, object, kind);
+                return Ok(object);
+            }
             let there = self.objects[object].kind;
             if there != kind {
                 let message =
@@ -117,37 +122,64 @@ impl<P: Payload> Broker<P> {
             return Ok(object);
         }
         if kind == ObjectKind::Queue {
+            self.check_log_was_read()?;
             let message =
                 format!("there is no queue `{name}`; make one (SPEC 10.1), or name it in the configuration");
             return Err((Outcome::NoOwner, message));
         }
-        self.new_named(name, kind, self.peer(from).user)
+        self.new_named(turn, name, kind, self.peer(from).user)
     }
 
     /// Makes the object of a name that stands for nothing yet.
     pub(crate) fn new_named(
         &mut self,
+        turn: &mut Turn<'_, P>,
         name: &Name,
         kind: ObjectKind,
         user: u32,
     ) -> Result<u32, (Outcome, String)> {
         let object = self.new_object(Some(name.clone()), kind, user)?;
         self.names.insert(name.clone(), object);
+        self.begin_object(turn, object, kind);
+        Ok(object)
+    }
+
+    /// Whether a name stands for nothing but that somebody waits for it.
+    pub(crate) fn is_only_waited_for(&self, object: u32) -> bool {
+        let it = &self.objects[object];
+        it.kind == ObjectKind::Service && it.owners.is_empty() && it.standby.is_empty() && it.handles == 0
+    }
+
+    /// Makes an object, of which there is no more than a name so far, one of that kind. Whoever watches
+    /// the name or waits for it is told, unless it is a service, which counts once it is owned.
+    pub(crate) fn begin_object(&mut self, turn: &mut Turn<'_, P>, object: u32, kind: ObjectKind) {
+        self.objects[object].kind = kind;
         match kind {
-            ObjectKind::Service | ObjectKind::Queue => {}
+            ObjectKind::Service => return,
+            ObjectKind::Queue => {}
             ObjectKind::Topic => self.new_topic(object),
             ObjectKind::Event => self.new_signal(object),
         }
-        Ok(object)
+        // Held meanwhile: the last wait to end would take it along.
+        self.objects[object].handles += 1;
+        while let Some(wait) = self.objects[object].waits.first() {
+            self.end_wait(turn, wait, Epoch(0));
+        }
+        self.objects[object].handles -= 1;
+        self.announce(turn, object, true);
     }
 
     /// Whether something stands for the name: an owner of the service, or an object of another kind.
     pub(crate) fn is_there(&self, object: u32) -> bool {
         let it = &self.objects[object];
-        it.kind != ObjectKind::Service || it.epoch != Epoch(0)
+        match it.kind {
+            ObjectKind::Service => it.epoch != Epoch(0),
+            ObjectKind::Queue => it.body != NONE,
+            ObjectKind::Topic | ObjectKind::Event => true,
+        }
     }
 
-    fn new_object(
+    pub(crate) fn new_object(
         &mut self,
         name: Option<Name>,
         kind: ObjectKind,
@@ -168,7 +200,13 @@ impl<P: Payload> Broker<P> {
             ));
         }
         self.users[user].names += 1;
-        Ok(self.objects.insert(Object {
+        Ok(self.insert_object(name, kind, user))
+    }
+
+    /// Enters an object, counted against `user` already; [`NONE`] for what is configured, which counts
+    /// against nobody.
+    pub(crate) fn insert_object(&mut self, name: Option<Name>, kind: ObjectKind, user: u32) -> u32 {
+        self.objects.insert(Object {
             name,
             kind,
             body: NONE,
@@ -183,7 +221,7 @@ impl<P: Payload> Broker<P> {
             waits: List::EMPTY,
             handles: 0,
             rotor: 0,
-        }))
+        })
     }
 
     /// Forgets an object that nobody serves, holds or waits for.
@@ -195,6 +233,9 @@ impl<P: Payload> Broker<P> {
             && it.waits.is_empty()
             && !self.is_wanted(object)
         {
+            if self.is_there(object) {
+                self.announce(turn, object, false);
+            }
             self.forget_body(turn, object);
             let it = &self.objects[object];
             assert_eq!(it.waiting_len, 0, "messages wait only while there is an owner");
@@ -202,8 +243,14 @@ impl<P: Payload> Broker<P> {
             if let Some(name) = &it.name {
                 self.names.remove(name);
             }
-            self.users[it.user].names -= 1;
-            self.forget_user_if_unused(turn.now, it.user);
+            if it.user != NONE {
+                self.users[it.user].names -= 1;
+                self.forget_user_if_unused(turn.now, it.user);
+            }
+            // What is configured was kept out by what the name stood for until now.
+            if let Some(name) = it.name.filter(|name| self.topics.is_declared(name)) {
+                self.declare_topic(turn, &name);
+            }
         }
     }
 
@@ -221,7 +268,7 @@ impl<P: Payload> Broker<P> {
     fn forget_body(&mut self, turn: &mut Turn<'_, P>, object: u32) {
         match self.objects[object].kind {
             ObjectKind::Service => {}
-            ObjectKind::Topic => self.forget_topic(turn, object),
+            ObjectKind::Topic => self.forget_topic(object),
             ObjectKind::Queue => self.forget_queue(turn, object),
             ObjectKind::Event => self.forget_signal(object),
         }
@@ -257,7 +304,7 @@ impl<P: Payload> Broker<P> {
         } else {
             let name = Name::new(&ask.name).map_err(|error| (Outcome::Invalid, error.to_string()))?;
             self.check_policy(from, Verb::Serve, &name)?;
-            self.object_of(&name, ObjectKind::Service, from)?
+            self.object_of(turn, &name, ObjectKind::Service, from)?
         };
         let it = &self.objects[object];
         let refusal = if !it.owners.is_empty() && it.pool != pool {
@@ -376,7 +423,7 @@ impl<P: Payload> Broker<P> {
         while let Some(wait) = self.objects[object].waits.first() {
             self.end_wait(turn, wait, epoch);
         }
-        self.announce(turn, object);
+        self.announce(turn, object, true);
         self.dispatch_later(object);
     }
 
@@ -445,7 +492,7 @@ impl<P: Payload> Broker<P> {
         // Of a pool, the name's epoch is that of the latest owner that is there.
         let epochs = self.objects[object].owners.iter().map(|&owner| self.servers[owner].epoch);
         self.objects[object].epoch = epochs.max().unwrap_or_default();
-        self.announce(turn, object);
+        self.announce(turn, object, self.is_there(object));
         // What expects the one that left is told, and what stood behind it goes on.
         self.dispatch_later(object);
     }
@@ -558,7 +605,7 @@ impl<P: Payload> Broker<P> {
             info: self.name_info(object),
             about: it.owners.first().map_or(String::new(), |&owner| self.servers[owner].about.clone()),
             servers: servers.chain(standby).take(SERVERS_SHOWN).map(info).collect(),
-            waiting: it.waiting_len,
+            waiting: if it.kind == ObjectKind::Queue { self.queue_len(object) } else { it.waiting_len },
             handles: it.handles,
         })
     }

@@ -4,7 +4,8 @@ use alloc::vec::Vec;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// The bytes of a frame after its header: extensions, handle table and payload, without padding.
+/// The bytes of a frame after its header: extensions, handle table and payload, without padding. A clone
+/// of it is the same bytes once more and no copy of them: a topic gives one message to many.
 ///
 /// In production a slice of the receive buffer, reference-counted; in the simulator plain bytes. The
 /// broker lends it from an input to an effect, and clones what waits. It looks inside only where a frame is
@@ -24,9 +25,11 @@ pub trait Payload: Clone + Serialize + DeserializeOwned {
     /// buffer, so that the buffer can be used again.
     fn keep(self) -> Self;
 
-    /// Has these bytes at its beginning from now on; it has at least as many. For what must come back from
-    /// a snapshot, whatever the payload is written as.
-    fn set_head(&mut self, head: &[u8]);
+    /// What the broker has written itself, for the places of what came in.
+    fn own(bytes: Vec<u8>) -> Self;
+
+    /// The bytes from `start` to `end`, by reference where that can be.
+    fn cut(&self, start: usize, end: usize) -> Self;
 
     /// Whether there are none.
     fn is_empty(&self) -> bool {
@@ -47,7 +50,11 @@ impl Payload for Vec<u8> {
         self
     }
 
-    fn set_head(&mut self, head: &[u8]) {
-        self[..head.len()].copy_from_slice(head);
+    fn own(bytes: Vec<u8>) -> Self {
+        bytes
+    }
+
+    fn cut(&self, start: usize, end: usize) -> Self {
+        self[start..end].to_vec()
     }
 }

@@ -63,10 +63,14 @@ pub(crate) struct Peer {
     pub(crate) watches: u32,
     /// Subscriptions that have something for it but whose out queue is full.
     pub(crate) subscriptions_stalled: List,
+    /// Whether those are gone on with between inputs.
+    pub(crate) draining: bool,
+    /// Whether they wait for its user's other connections to read.
+    pub(crate) parched: bool,
     /// Subscriptions.
     pub(crate) subscriptions: u32,
     /// What is published if it dies.
-    pub(crate) wills: Vec<crate::topic::Will>,
+    pub(crate) wills: Vec<crate::will::Will>,
     /// Consumers of queues to which it has room to take more, but whose out queue is full.
     pub(crate) consumers_stalled: List,
     /// Leases that last as long as it does.
@@ -148,6 +152,8 @@ impl<P: Payload> Broker<P> {
             waiting: 0,
             watches: 0,
             subscriptions_stalled: List::EMPTY,
+            draining: false,
+            parched: false,
             subscriptions: 0,
             wills: Vec::new(),
             consumers_stalled: List::EMPTY,
@@ -348,6 +354,7 @@ impl<P: Payload> Broker<P> {
                 let peer = self.peers[slot as usize].take().expect("a peer that is leaving");
                 // What is left of `waiting` are one-way messages: they outlive their sender.
                 assert!(peer.stalled.is_empty() && peer.names == 0 && peer.watches == 0);
+                assert!(peer.subscriptions == 0 && peer.subscriptions_stalled.is_empty());
                 self.connections -= 1;
                 self.users[peer.user].connections -= 1;
                 self.forget_user_if_unused(turn.now, peer.user);
@@ -433,6 +440,9 @@ impl<P: Payload> Broker<P> {
         let user = &mut self.users[peer.user];
         user.unread_bytes = user.unread_bytes - before + charge;
         self.unread_bytes = self.unread_bytes - before + charge;
+        if charge < before {
+            self.quench_later();
+        }
     }
 
     /// Messages are held back long before; what is left to pile up are outcomes and events. Whoever

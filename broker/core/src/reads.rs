@@ -35,8 +35,7 @@ impl<P: Payload> Broker<P> {
             Kind::Call | Kind::Send => match self.handles.find(header.handle) {
                 None => Reads::Head,
                 Some(handle) => match self.objects[self.handles[handle].object].kind {
-                    ObjectKind::Service => Reads::Head,
-                    ObjectKind::Topic => batch,
+                    ObjectKind::Service | ObjectKind::Topic => batch,
                     ObjectKind::Queue if header.method == QueueMethod::Push as u32 => batch,
                     ObjectKind::Queue | ObjectKind::Event => Reads::All,
                 },
@@ -56,7 +55,11 @@ impl<P: Payload> Broker<P> {
 impl Reads {
     /// Appends to `record` what is read of a tail.
     pub fn record(self, header: &Header, tail: &[u8], record: &mut Vec<u8>) {
-        let head = tail.len() - header.payload_len();
+        self.record_behind(header.tail_len() - header.payload_len(), tail, record);
+    }
+
+    /// [`Reads::record`] of a tail whose payload begins behind so many bytes.
+    pub(crate) fn record_behind(self, head: usize, tail: &[u8], record: &mut Vec<u8>) {
         match self {
             Self::All => record.extend_from_slice(tail),
             Self::Head => record.extend_from_slice(&tail[..head]),
@@ -75,15 +78,19 @@ impl Reads {
     /// The tail again, by what was recorded of it, with zeros for the rest; `None` if that is not what was
     /// recorded of a frame with this header.
     pub fn rebuild(self, header: &Header, record: &[u8]) -> Option<Vec<u8>> {
-        let head = header.tail_len() - header.payload_len();
+        self.rebuild_behind(header.tail_len() - header.payload_len(), header.tail_len(), record)
+    }
+
+    /// [`Reads::rebuild`] of a tail of so many bytes whose payload begins behind so many.
+    pub(crate) fn rebuild_behind(self, head: usize, len: usize, record: &[u8]) -> Option<Vec<u8>> {
         let mut tail = Vec::new();
         let written = if self == Self::Parts { head } else { record.len() };
         tail.extend_from_slice(record.get(..written)?);
         let mut parts = &record[written..];
-        if written != if self == Self::All { header.tail_len() } else { head } {
+        if written != if self == Self::All { len } else { head } {
             return None;
         }
-        tail.resize(header.tail_len(), 0);
+        tail.resize(len, 0);
         let mut at = head;
         while let Some((part, rest)) = parts.split_first_chunk() {
             parts = rest;

@@ -5,9 +5,13 @@ use crate::call::Call;
 use crate::handle::Grip;
 use crate::object::{Object, Server};
 use crate::peer::{Peer, Stage};
+use crate::queue::Queues;
 use crate::signal::Left;
+use crate::subscription::{Pending, Subscription};
 use crate::timers::Timers;
+use crate::topic::{Held, Publication, REMEMBERED_EACH, Topic};
 use crate::waiting::Waiting;
+use crate::will::{WILLS_MAX, Will};
 use crate::{Limits, Payload};
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -39,6 +43,15 @@ pub(crate) struct Counters {
     pub(crate) pulses: u64,
     /// Pulses that found no room.
     pub(crate) pulses_dropped: u64,
+    /// Messages published to topics; those that subscriptions were given, and those that they lost.
+    pub(crate) published: u64,
+    pub(crate) topic_deliveries: u64,
+    pub(crate) topic_lost: u64,
+    /// Messages that waited for a subscription to have room.
+    pub(crate) publishes_held: u64,
+    /// Wills that were published, and those that could not be.
+    pub(crate) wills: u64,
+    pub(crate) wills_failed: u64,
     /// Ends of calls, by outcome.
     pub(crate) outcomes: [u64; 18],
 }
@@ -49,6 +62,10 @@ const LINK_BYTES: u64 = 512;
 const NAME_BYTES: u64 = 2 * 256 + 64;
 /// What a watch costs with a full backlog.
 const WATCH_BYTES: u64 = 1024 * 512;
+/// What a block of memory of its own, or a place in a table or a map, costs beside what is in it, at most.
+const PLACE_BYTES: u64 = 32;
+/// The least that is charged for a message: its header.
+const CHARGE_BYTES: u64 = 64;
 
 /// Connections on one page of stats.
 const PAGE: usize = 256;
@@ -95,6 +112,12 @@ impl<P: Payload> Broker<P> {
             pulses_max,
             link_bytes_low,
             unread_bytes_max,
+            subscriptions_max,
+            subscribed_bytes_max,
+            kept_bytes_max,
+            queued_max,
+            queued_bytes_max,
+            log_bytes_max,
             ..
         } = self.limits;
         let of = |name: &str, value: u64, used: u64, each: u64| LimitInfo {
@@ -104,18 +127,26 @@ impl<P: Payload> Broker<P> {
             bytes: value.saturating_mul(each),
         };
         let size = |bytes: usize| bytes as u64;
+        // A message that waits may stand behind one that was lost, which is charged nothing.
+        let pending = 2 * size(size_of::<Pending<P>>()) + 4 * PLACE_BYTES;
+        let kept = 2 * size(size_of::<Publication<P>>()) + PLACE_BYTES;
+        let topic = size(size_of::<Topic<P>>()) + NAME_BYTES;
         alloc::vec![
             of(
                 "connections_max",
                 connections_max.into(),
                 self.connections.into(),
-                size(size_of::<Option<Peer>>()) + LINK_BYTES + u64::from(link_bytes_low)
+                size(size_of::<Option<Peer>>() + WILLS_MAX * size_of::<Will>())
+                    + LINK_BYTES
+                    + u64::from(link_bytes_low)
             ),
             of(
                 "names_max",
                 names_max.into(),
                 self.objects.len().into(),
-                size(size_of::<Object>() + size_of::<Server>()) + NAME_BYTES
+                size(size_of::<Object>())
+                    + topic.max(size(size_of::<Server>())).max(Queues::<P>::QUEUE_BYTES)
+                    + NAME_BYTES
             ),
             of("handles_max", handles_max.into(), self.handles.len().into(), size(size_of::<Grip>()) + 8),
             of(
@@ -127,13 +158,29 @@ impl<P: Payload> Broker<P> {
             of(
                 "waiting_max",
                 waiting_max.into(),
-                self.waiting.len().into(),
-                size(size_of::<Waiting<P>>()) + 8
+                (self.waiting.len() + self.topics.held.len()).into(),
+                size(size_of::<Waiting<P>>().max(size_of::<Held<P>>())) + 8
             ),
             of("buffered_bytes_max", buffered_bytes_max, self.buffered_bytes, 1),
             of("watches_max", watches_max.into(), self.watching.into(), WATCH_BYTES),
             of("pulses_max", pulses_max.into(), self.signals.pulses.into(), 2 * size(size_of::<Left>())),
+            of(
+                "subscriptions_max",
+                subscriptions_max.into(),
+                self.topics.subscriptions().into(),
+                size(size_of::<Subscription>()) + NAME_BYTES + pending + 4 * REMEMBERED_EACH
+            ),
+            of(
+                "subscribed_bytes_max",
+                subscribed_bytes_max,
+                self.topics.subscribed_bytes,
+                1 + pending.div_ceil(CHARGE_BYTES)
+            ),
+            of("kept_bytes_max", kept_bytes_max, self.topics.kept_bytes, 1 + kept.div_ceil(CHARGE_BYTES)),
             of("unread_bytes_max", unread_bytes_max + unread_bytes_max / 8, self.unread_bytes, 1),
+            of("queued_max", queued_max.into(), self.queues.messages(), Queues::<P>::MESSAGE_BYTES),
+            of("queued_bytes_max", queued_bytes_max, self.queues.bytes(), 1),
+            of("log_bytes_max", log_bytes_max, self.storage.bytes, 0),
         ]
     }
 
@@ -189,6 +236,12 @@ impl Counters {
             raised,
             pulses,
             pulses_dropped,
+            published,
+            topic_deliveries,
+            topic_lost,
+            publishes_held,
+            wills,
+            wills_failed,
             outcomes,
         } = self;
         let named = [
@@ -208,6 +261,12 @@ impl Counters {
             ("raised", raised),
             ("pulses", pulses),
             ("pulses_dropped", pulses_dropped),
+            ("published", published),
+            ("topic_deliveries", topic_deliveries),
+            ("topic_lost", topic_lost),
+            ("publishes_held", publishes_held),
+            ("wills", wills),
+            ("wills_failed", wills_failed),
         ];
         let by_outcome = Outcome::ALL.iter().zip(outcomes).map(|(outcome, value)| {
             let name = alloc::format!("outcome_{outcome}");

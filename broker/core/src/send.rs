@@ -6,7 +6,6 @@ use crate::object::Run;
 use crate::waiting::Message;
 use crate::{Payload, SendTail};
 use alloc::string::{String, ToString};
-use alloc::vec::Vec;
 use switchboard_protocol::{
     Epoch, Event, Failure, Header, Kind, ObjectKind, Outcome, Parts, PeerId, Rights, Tail, Verb, encode,
     flags, padded,
@@ -63,17 +62,40 @@ impl<P: Payload> Broker<P> {
             return Err(too_late());
         }
         self.check_owner(object, header)?;
-        let bytes = padded(header.len as usize) as u64;
         let server = if self.objects[object].waiting_len == 0 {
+            let bytes = padded(header.len as usize) as u64;
             self.choose_server(object, Epoch(header.epoch), false, bytes)
         } else {
             None
         };
-        if server.is_none() {
-            self.check_send_may_wait(from, object, header, bytes)?;
+        match server {
+            Some(server) if header.handles == 0 => {
+                let peer = self.peer(from);
+                let from = peer.id;
+                peer.stamp(header);
+                self.deliver_send(turn, server, from, header, tail, &[]);
+                Ok(())
+            }
+            server => self.send_with_handles_or_wait(turn, from, object, server, header, tail),
         }
-        let taken =
-            if header.handles == 0 { Vec::new() } else { self.take_handles(turn, from, None, header, tail)? };
+    }
+
+    /// A send that carries handles, or for which no server has room.
+    #[inline(never)]
+    fn send_with_handles_or_wait(
+        &mut self,
+        turn: &mut Turn<'_, P>,
+        from: u32,
+        object: u32,
+        server: Option<u32>,
+        header: &mut Header,
+        tail: &P,
+    ) -> Result<(), (Outcome, String)> {
+        if server.is_none() {
+            self.check_may_wait(object, Epoch(header.epoch))?;
+            self.check_waiting_quota(from, padded(header.len as usize) as u64)?;
+        }
+        let taken = self.take_handles(turn, from, None, header, tail)?;
         match server {
             Some(server) => {
                 let peer = self.peer(from);
@@ -110,19 +132,6 @@ impl<P: Payload> Broker<P> {
             )),
             ObjectKind::Event => self.signal_send(turn, from, handle, *header, tail.clone()),
         }
-    }
-
-    /// Whether a send may wait for a server to have room.
-    #[inline(never)]
-    fn check_send_may_wait(
-        &self,
-        from: u32,
-        object: u32,
-        header: &Header,
-        bytes: u64,
-    ) -> Result<(), (Outcome, String)> {
-        self.check_may_wait(object, Epoch(header.epoch))?;
-        self.check_waiting_quota(from, bytes)
     }
 
     /// Gives a send to a server that has room for it. Its header says already who it is from.

@@ -113,6 +113,10 @@ impl<T> Slab<T> {
         self.entries.get(slot as usize)?.value.as_ref()
     }
 
+    pub(crate) fn values_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.entries.iter_mut().filter_map(|entry| entry.value.as_mut())
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &T)> {
         let used = |(slot, entry): (usize, &'_ Entry<T>)| entry.value.as_ref().map(|_| slot as u32);
         self.entries.iter().enumerate().filter_map(used).map(|slot| (slot, &self[slot]))

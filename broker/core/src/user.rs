@@ -20,6 +20,14 @@ pub(crate) struct User {
     pub(crate) watches: u32,
     pub(crate) pulses: u32,
     pub(crate) unread_bytes: u64,
+    pub(crate) subscriptions: u32,
+    /// Bytes that wait for its subscriptions.
+    pub(crate) subscribed_bytes: u64,
+    /// Queues of ended subscriptions that were not thrown away yet.
+    pub(crate) debris: u32,
+    /// Messages in queues, and their bytes.
+    pub(crate) queued: u32,
+    pub(crate) queued_bytes: u64,
     /// When the next connection would be due if they came evenly (the "theoretical arrival time" of
     /// the generic cell rate algorithm).
     next_connection: Instant,
@@ -50,6 +58,10 @@ impl User {
             && self.watches == 0
             && self.pulses == 0
             && self.unread_bytes == 0
+            && self.subscriptions == 0
+            && self.subscribed_bytes == 0
+            && self.debris == 0
+            && self.queued == 0
             && self.next_connection <= now
     }
 }

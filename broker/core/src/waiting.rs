@@ -18,7 +18,7 @@ pub(crate) struct Waiting<P> {
     pub(crate) what: Message,
     /// The frame as it came, priority and deadline as they count.
     pub(crate) header: Header,
-    tail: P,
+    pub(crate) tail: P,
     pub(crate) from: PeerId,
     pub(crate) user: u32,
     pub(crate) object: u32,
@@ -51,7 +51,7 @@ impl<P: Payload> Broker<P> {
             ));
         }
         let most = self.limits.waiting_max;
-        if most <= self.waiting.len() || most / 2 <= self.users[peer.user].waiting {
+        if most <= self.waiting.len() + self.topics.held.len() || most / 2 <= self.users[peer.user].waiting {
             let message = format!(
                 "of the {most} messages that may wait your user has half, or all do (limits.waiting_max)"
             );
@@ -136,18 +136,6 @@ impl<P: Payload> Broker<P> {
         self.unbuffer(turn, it.user, padded(it.header.len as usize) as u64);
         self.forget_user_if_unused(turn.now, it.user);
         it
-    }
-
-    /// The extension areas of what waits: a monitor is shown a part of them, also after a snapshot.
-    pub(crate) fn waiting_heads(&self) -> impl Iterator<Item = (u32, &[u8])> {
-        let extended = self.waiting.iter().filter(|(_, message)| message.header.ext_len != 0);
-        extended.map(|(slot, message)| (slot, &message.tail.bytes()[..usize::from(message.header.ext_len)]))
-    }
-
-    /// Brings one back; `None` if there is no such message.
-    pub(crate) fn restore_waiting_head(&mut self, message: u32, head: &[u8]) -> Option<()> {
-        let fits = self.waiting.get(message)?.tail.len() >= head.len();
-        fits.then(|| self.waiting[message].tail.set_head(head))
     }
 
     /// A call that waits has ended.

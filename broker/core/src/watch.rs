@@ -65,8 +65,9 @@ impl<P: Payload> Broker<P> {
         None
     }
 
-    /// A name has another owner, or none any more: whoever watches it is told.
-    pub(crate) fn announce(&mut self, turn: &mut Turn<'_, P>, object: u32) {
+    /// A name has another owner, or none any more, or what it stands for comes or goes (`there`):
+    /// whoever watches it is told.
+    pub(crate) fn announce(&mut self, turn: &mut Turn<'_, P>, object: u32, there: bool) {
         if self.watches.is_empty() {
             return;
         }
@@ -87,7 +88,7 @@ impl<P: Payload> Broker<P> {
             }
             let bytes = change.get_or_insert_with(|| {
                 let info = self.name_info(object);
-                let what = if self.is_there(object) { OWNED } else { ORPHANED };
+                let what = if there { OWNED } else { ORPHANED };
                 encode(&NameChange { what, info })
             });
             let bytes = bytes.clone();

@@ -13,6 +13,7 @@ use super::target::{Known, Target};
 use super::ticket::{End, Owner, RawReply, TicketId};
 use super::wait::{Awaits, Until};
 use super::waiter::Waiter;
+use super::write::Patience;
 use crate::CallError;
 use crate::session::{CallSpec, Method};
 
@@ -93,11 +94,31 @@ impl Shared {
     /// Makes a call and waits for its end.
     #[inline]
     pub(crate) fn call(&self, target: &Target, params: &CallParams<'_>, payload: &[u8]) -> End {
-        let (mut state, handle) = self.handle_of(self.lock(), target, params.deadline)?;
-        let ticket = state.open_call(handle, params, payload, Owner::Nobody)?;
+        let (state, handle) = self.handle_of(self.lock(), target, params.deadline)?;
+        let patience = Patience::Until(params.deadline);
+        let (state, ticket) = self.open_call(state, handle, params, payload, Owner::Nobody, patience)?;
         let (state, end) = self.finish(state, ticket, params.deadline);
         self.release(state);
         end
+    }
+
+    /// Opens a call, to be written with whatever is written next; a large payload is written now.
+    #[inline]
+    pub(crate) fn open_call<'a>(
+        &'a self,
+        mut state: Guard<'a>,
+        handle: u64,
+        params: &CallParams<'_>,
+        payload: &[u8],
+        owner: Owner,
+        patience: Patience,
+    ) -> Result<(Guard<'a>, TicketId), CallError> {
+        let lent = state.lends(payload);
+        let ticket = state.open_call(handle, params, payload, owner, lent)?;
+        if lent {
+            state = self.write_lent(state, payload, patience);
+        }
+        Ok((state, ticket))
     }
 
     /// Makes a call and does not wait.
@@ -107,8 +128,9 @@ impl Shared {
         params: &CallParams<'_>,
         payload: &[u8],
     ) -> Result<TicketId, CallError> {
-        let (mut state, handle) = self.handle_of(self.lock(), target, params.deadline)?;
-        let ticket = state.open_call(handle, params, payload, Owner::Nobody)?;
+        let (state, handle) = self.handle_of(self.lock(), target, params.deadline)?;
+        let (state, ticket) =
+            self.open_call(state, handle, params, payload, Owner::Nobody, Patience::Never)?;
         self.write_and_release(state);
         Ok(ticket)
     }
@@ -161,6 +183,7 @@ impl State {
         }
     }
 
+    /// With `lent`, the frame is written without its payload, which [`Shared::write_lent`] writes next.
     #[inline]
     pub(crate) fn open_call(
         &mut self,
@@ -168,6 +191,7 @@ impl State {
         params: &CallParams<'_>,
         payload: &[u8],
         owner: Owner,
+        lent: bool,
     ) -> Result<TicketId, CallError> {
         self.check_handles(params.handles, params.handles_connection)?;
         let spec = CallSpec {
@@ -185,6 +209,7 @@ impl State {
             leases: params.leases,
             handles: params.handles,
             payload,
+            lent,
         };
         let id = self.tickets.insert(owner);
         let opened = self.session.call(id.0, &spec);

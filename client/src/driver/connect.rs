@@ -93,7 +93,8 @@ pub(crate) fn greet(stream: Stream, path: PathBuf, config: &Config) -> Result<Es
     let until = now.saturating_add(config.connect_timeout.as_nanos() as u64);
     let mut session = Session::new(now, &config.program);
     let mut inbox = Inbox::new();
-    let hello = std::mem::take(session.output());
+    let hello = session.output().to_vec();
+    session.output().clear();
     let sent = stream.send(&[io::IoSlice::new(&hello)], &[]);
     match sent {
         Ok(count) if count == hello.len() => {}

@@ -239,12 +239,13 @@ impl State {
         self.link.why = why.to_owned();
         // Wakes a thread that still waits in it; that it may be gone already is fine.
         let _ = self.link.stream.shutdown();
-        self.output = super::state::Output::default();
+        self.output = super::state::Outbound::default();
         self.inbox = None;
         self.is_paused = false;
         let ended = self.session.end();
         self.end_tickets(ended, || CallError::connection_lost(why));
         self.identities.clear();
+        self.wills.clear();
         let restores = self.link.reconnects && !self.link.is_closed;
         for server in self.servers.values_mut() {
             // What nobody took up: its callers know already that we are gone.

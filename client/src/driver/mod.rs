@@ -47,3 +47,4 @@ pub(crate) use target::{Known, Target};
 pub(crate) use ticket::{End, Facts, Item, Owner, RawReply, TicketId};
 pub(crate) use wait::{Awaits, Until};
 pub(crate) use waiter::Waiter;
+pub(crate) use write::Patience;

@@ -8,7 +8,7 @@ use switchboard_transport::clock;
 
 use super::connect::{ConnectError, Established, establish};
 use super::notice::Notice;
-use super::state::{Guard, Link, Output, Shared, State, next_connection};
+use super::state::{Guard, Link, Outbound, Shared, State, next_connection};
 use super::ticket::{End, Owner};
 use super::wait::{Awaits, Until};
 use crate::CallError;
@@ -132,7 +132,7 @@ impl State {
                 self.link.is_going_down = false;
                 self.link.attempts = 0;
                 self.link.ticks = false;
-                self.output = Output::default();
+                self.output = Outbound::default();
                 self.inbox = Some(inbox);
                 self.serve_again();
                 self.tell(Notice::Reconnected);

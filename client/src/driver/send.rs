@@ -8,6 +8,7 @@ use super::state::{Guard, Shared, State};
 use super::target::{Target, What};
 use super::ticket::Owner;
 use super::wait::{Awaits, Until};
+use super::write::Patience;
 use crate::CallError;
 use crate::session::{Refused, SendSpec};
 
@@ -23,7 +24,7 @@ impl Shared {
     ) -> Result<(), CallError> {
         let (state, handle) = self.handle_of(self.lock(), target, params.deadline)?;
         let (mut state, handle) = self.ensure_window(state, target, handle, params.deadline)?;
-        let spec = SendSpec {
+        let mut spec = SendSpec {
             handle,
             method: params.method.clone(),
             deadline: params.deadline,
@@ -34,32 +35,35 @@ impl Shared {
             batch: params.batch,
             handles: params.handles,
             payload,
+            lent: state.lends(payload),
         };
         state.check_handles(params.handles, params.handles_connection)?;
         let mut sent = state.session.send(&spec);
-        if sent == Err(Refused::NoRoom) {
-            if waits {
-                let result;
-                (state, result) = self.wait(
-                    state,
-                    until(params.deadline),
-                    Awaits::Room,
-                    |_, _| {},
-                    |state| match state.session.send(&spec) {
-                        Err(Refused::NoRoom) => None,
-                        result => Some(result),
-                    },
-                );
-                sent = result.unwrap_or(Err(Refused::NoRoom));
-                if sent == Err(Refused::NoRoom) {
-                    return Err(no_room_in_time());
-                }
-            } else {
-                state = self.peek(state);
-                sent = state.session.send(&spec);
+        while waits && sent == Err(Refused::NoRoom) {
+            let is_free;
+            (state, is_free) = self.wait(
+                state,
+                until(params.deadline),
+                Awaits::Room,
+                |_, _| {},
+                |state| state.session.may_fit(&spec).then_some(()),
+            );
+            if is_free.is_none() {
+                return Err(no_room_in_time());
             }
+            spec.lent = state.lends(payload);
+            sent = state.session.send(&spec);
+        }
+        if sent == Err(Refused::NoRoom) {
+            state = self.peek(state);
+            spec.lent = state.lends(payload);
+            sent = state.session.send(&spec);
         }
         sent.map_err(|refused| refused_to_send(refused, &state))?;
+        if spec.lent {
+            let patience = if waits { Patience::Until(params.deadline) } else { Patience::Never };
+            state = self.write_lent(state, payload, patience);
+        }
         self.push_out(state, params.deadline, waits)
     }
 
@@ -174,6 +178,7 @@ impl State {
             batch: params.batch,
             handles: params.handles,
             payload,
+            lent: false,
         };
         match self.session.send(&spec) {
             Err(Refused::NoRoom) => None,

@@ -18,7 +18,7 @@ use super::ticket::{End, Owner, TicketId, Tickets};
 use super::wait::{Awaits, Follower};
 use super::waiter::Waiter;
 use crate::CallError;
-use crate::session::{EndedCall, Inbox, Session};
+use crate::session::{EndedCall, Inbox, Output, Session};
 
 /// A board: what its clones, services, requests and handles hold.
 #[derive(Debug)]
@@ -33,7 +33,7 @@ pub(crate) type Guard<'a> = MutexGuard<'a, State>;
 pub(crate) struct State {
     pub(crate) session: Session,
     pub(crate) link: Link,
-    pub(crate) output: Output,
+    pub(crate) output: Outbound,
     /// At home while nobody reads.
     pub(crate) inbox: Option<Inbox>,
     /// Whole frames are left in the inbox: they are taken before more is read.
@@ -57,6 +57,8 @@ pub(crate) struct State {
     pub(crate) told: Vec<Notice>,
     /// By name; few of them have the same one.
     pub(crate) targets: HashMap<Box<str>, Vec<Weak<Target>>>,
+    /// Handles on topics that nobody holds any more and by which a will is left, with their connection.
+    pub(crate) wills: HashMap<Box<str>, (u64, u64)>,
     pub(crate) identities: HashMap<u64, Arc<PeerInfo>>,
 }
 
@@ -89,11 +91,10 @@ pub(crate) struct Link {
 
 /// What is on its way to the socket.
 #[derive(Debug, Default)]
-pub(crate) struct Output {
-    /// Being written from `sent` on.
-    pub(crate) bytes: Vec<u8>,
-    pub(crate) sent: usize,
-    /// A thread is at it, and has `bytes` with it.
+pub(crate) struct Outbound {
+    /// What the socket did not take yet; it goes before the session's output.
+    pub(crate) rest: Output,
+    /// A thread is at it, and has what it writes with it.
     pub(crate) is_writing: bool,
     /// Writing failed: reading will tell why.
     pub(crate) is_broken: bool,
@@ -118,7 +119,7 @@ impl Shared {
                 writer_task: None,
                 is_led_by_task: false,
             },
-            output: Output::default(),
+            output: Outbound::default(),
             inbox: Some(inbox),
             is_paused: false,
             tickets: Tickets::default(),
@@ -133,6 +134,7 @@ impl Shared {
             notices: Notices::default(),
             told: Vec::new(),
             targets: HashMap::new(),
+            wills: HashMap::new(),
             identities: HashMap::new(),
         };
         Arc::new(Self { config, state: Mutex::new(state) })
@@ -253,7 +255,7 @@ impl State {
 
     #[inline]
     pub(crate) fn has_output(&mut self) -> bool {
-        !self.session.output().is_empty() || !self.output.bytes.is_empty()
+        !self.session.output().is_empty() || !self.output.rest.is_empty()
     }
 
     /// A handle that nobody needs any more, if it is of this connection.
@@ -274,10 +276,10 @@ impl Drop for Shared {
     /// SPEC 1.7: a clean end, if the socket takes it.
     fn drop(&mut self) {
         let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
-        if !state.link.is_up || !state.output.bytes.is_empty() {
+        if !state.link.is_up || !state.output.rest.is_empty() {
             return;
         }
         state.session.goodbye();
-        let _ = state.link.stream.send(&[std::io::IoSlice::new(state.session.output())], &[]);
+        let _ = super::write::transmit(&state.link.stream, state.session.output());
     }
 }

@@ -1,11 +1,11 @@
 //! What a call goes to: a name, opened when it is first needed, or a handle that somebody passed.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
-use switchboard_protocol::{ObjectKind, Rights};
+use switchboard_protocol::{ObjectKind, Rights, Verb};
 
-use super::state::{Link, Shared};
+use super::state::{Link, Shared, State};
 
 /// A service as a board holds it.
 #[derive(Debug)]
@@ -17,6 +17,8 @@ pub(crate) struct Target {
     connection: AtomicU64,
     /// The one that it replaced; given back with it, since messages may still be on their way there.
     replaced: AtomicU64,
+    /// A will was left by its handle, which is closed with the connection and no sooner (SPEC 9.9).
+    has_will: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -50,9 +52,26 @@ impl Target {
         });
         known.unwrap_or_else(|| {
             let target = Arc::new(Self::named(Arc::clone(board), name, kind, rights.0));
+            target.take_up(&mut state);
             state.targets.entry(name.into()).or_default().push(Arc::downgrade(&target));
             target
         })
+    }
+
+    /// Goes on with the handle that one like it left behind for the sake of its will.
+    fn take_up(&self, state: &mut State) {
+        if let What::Named { name, kind: ObjectKind::Topic, rights } = &self.what
+            && *rights == Verb::Publish.right().0
+            && let Some((handle, connection)) = state.wills.remove(name)
+        {
+            self.set(handle, connection);
+            self.has_will.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether a will is left by its handle.
+    pub(crate) fn set_will(&self, is_left: bool) {
+        self.has_will.store(is_left, Ordering::Relaxed);
     }
 
     fn is_named(&self, of_kind: ObjectKind, with_rights: u32) -> bool {
@@ -68,7 +87,14 @@ impl Target {
 
     fn new(board: Arc<Shared>, what: What, handle: u64, connection: u64) -> Self {
         let (handle, connection) = (AtomicU64::new(handle), AtomicU64::new(connection));
-        Self { board, what, handle, connection, replaced: AtomicU64::new(0) }
+        Self {
+            board,
+            what,
+            handle,
+            connection,
+            replaced: AtomicU64::new(0),
+            has_will: AtomicBool::new(false),
+        }
     }
 
     #[inline]
@@ -119,7 +145,12 @@ impl Drop for Target {
                 state.targets.remove(name);
             }
         }
-        if handle != 0 && connection == state.link.connection && state.link.is_up {
+        if handle == 0 || connection != state.link.connection || !state.link.is_up {
+            return;
+        }
+        if let (true, What::Named { name, .. }) = (self.has_will.load(Ordering::Relaxed), &self.what) {
+            state.wills.insert(name.clone(), (handle, connection));
+        } else {
             state.session.discard(handle);
             state.session.discard(self.replaced.load(Ordering::Relaxed));
             self.board.write_and_release(state);

@@ -55,7 +55,7 @@ pub(crate) enum Until {
 const TICK: Duration = Duration::from_secs(1);
 
 /// How long a thread waits for room in the socket before it sees whether it should read as well.
-const WRITE_SLICE: Duration = Duration::from_millis(10);
+pub(super) const WRITE_SLICE: Duration = Duration::from_millis(10);
 
 enum Got {
     Bytes,
@@ -143,7 +143,7 @@ impl Shared {
         state
     }
 
-    fn lead<'a>(
+    pub(super) fn lead<'a>(
         &'a self,
         mut state: Guard<'a>,
         mut inbox: Inbox,
@@ -201,7 +201,7 @@ impl Shared {
     }
 
     fn read(&self, stream: &Stream, inbox: &mut Inbox, until: Until, blocked: bool) -> Got {
-        if !self.config.spin.is_zero() {
+        if !blocked && !self.config.spin.is_zero() {
             let begin = Instant::now();
             while begin.elapsed() < self.config.spin {
                 match receive(stream, inbox, false) {

@@ -52,9 +52,11 @@ pub(super) enum Note {
     Closed {
         handle: u64,
     },
-    /// Of Pop: messages of the queue that this handle is on, under lease.
+    /// Of Pop: messages of the queue that this handle is on, under lease. Who was given up may still
+    /// get one, which goes back by the handle: to be closed only after that.
     Leased {
         handle: u64,
+        closes: bool,
     },
 }
 

@@ -1,13 +1,14 @@
 //! The bytes that came in, cut into frames.
 //!
-//! Small frames are lent from one buffer. A frame that does not fit there gets a buffer of its own,
-//! into which the rest of it is received directly, so that a large payload is not copied again.
+//! Small frames are lent from one buffer. A large one gets a buffer of its own, into which it is received
+//! directly, so that its payload is not copied again. Where one large frame came, another is expected:
+//! then only as much is received as shows its header, and the rest goes to its place.
 
 use switchboard_protocol::{
     Extensions, FRAME_BYTES_MAX, FrameError, HEADER_BYTES, HandleEntry, Header, Parsed, Parser, Tail, padded,
 };
 
-use crate::payload::{Payload, take_buffer};
+use crate::payload::{Kept, Payload, take_buffer};
 
 /// Collects received bytes and gives out whole frames.
 ///
@@ -23,8 +24,10 @@ pub struct Inbox {
     end: usize,
     /// The last receive filled all the room there was: more room is worth having.
     crowded: bool,
-    /// A frame that does not fit `bytes`: its buffer, and how much of it is there.
+    /// A large frame: its buffer, and how much of it is there.
     large: Option<(Vec<u8>, usize)>,
+    /// The last frame was large.
+    expects_large: bool,
     frame_bytes_max: usize,
     extension_checked: bool,
 }
@@ -41,11 +44,17 @@ pub struct Frame<'a> {
 enum Bytes<'a> {
     /// What follows the header.
     Lent(&'a [u8]),
-    /// The frame from its header on, and perhaps more behind it.
-    Own(Vec<u8>),
+    /// The frame from its header on.
+    Own(Kept),
 }
 
 const BYTES_MIN: usize = 4 << 10;
+
+/// Frames of so many bytes have a buffer of their own as soon as they do not come whole.
+const LARGE_FRAME_BYTES: usize = 64 << 10;
+
+/// What is received to see the header of a large frame.
+const HEAD_BYTES: usize = 1 << 10;
 
 impl Default for Inbox {
     fn default() -> Self {
@@ -65,6 +74,7 @@ impl Inbox {
             end: 0,
             crowded: false,
             large: None,
+            expects_large: false,
             frame_bytes_max: 64 << 10,
             extension_checked: false,
         }
@@ -94,7 +104,8 @@ impl Inbox {
             self.bytes.resize((self.bytes.len() * 4).min(Self::BYTES_MAX), 0);
         }
         self.crowded = false;
-        &mut self.bytes[self.end..]
+        let end = if self.expects_large && self.start == self.end { HEAD_BYTES } else { self.bytes.len() };
+        &mut self.bytes[self.end..end]
     }
 
     /// `count` bytes were written to the front of [`Inbox::space`].
@@ -139,13 +150,14 @@ impl Inbox {
         }
         let len = padded(header.len as usize);
         if bytes.len() >= len {
+            self.expects_large = len >= LARGE_FRAME_BYTES;
             let tail = self.start + HEADER_BYTES..self.start + header.len as usize;
             self.start += len;
             self.extension_checked = false;
             return Ok(Some(Frame { header, bytes: Bytes::Lent(&self.bytes[tail]) }));
         }
         // An extension area fits the buffer, so that it is checked before this point or not at all.
-        if len > self.bytes.len() && bytes.len() >= extensions_end {
+        if len > self.bytes.len().min(LARGE_FRAME_BYTES - 1) && bytes.len() >= extensions_end {
             let mut frame = take_buffer(len);
             frame.truncate(len);
             frame[..bytes.len()].copy_from_slice(bytes);
@@ -165,10 +177,11 @@ impl Inbox {
             return None;
         }
         self.extension_checked = false;
+        self.expects_large = frame.len() >= LARGE_FRAME_BYTES;
         let Ok(Parsed::Header(header)) = Parser::header(&frame) else {
             unreachable!("its header was read before it got a buffer of its own");
         };
-        Some(Frame { header, bytes: Bytes::Own(frame) })
+        Some(Frame { header, bytes: Bytes::Own(Kept(frame)) })
     }
 
     /// Bytes that wait for the rest of their frame.
@@ -183,7 +196,7 @@ impl Frame<'_> {
     pub fn tail(&self) -> Tail<'_> {
         match &self.bytes {
             Bytes::Lent(tail) => Tail::of(&self.header, tail),
-            Bytes::Own(frame) => Tail::of(&self.header, &frame[HEADER_BYTES..self.header.len as usize]),
+            Bytes::Own(frame) => Tail::of(&self.header, &frame.0[HEADER_BYTES..self.header.len as usize]),
         }
     }
 
@@ -203,9 +216,9 @@ impl Frame<'_> {
     pub fn into_payload(self) -> Payload {
         match self.bytes {
             Bytes::Lent(tail) => Payload::copy_from(Tail::of(&self.header, tail).payload),
-            Bytes::Own(frame) => {
+            Bytes::Own(mut frame) => {
                 let end = self.header.len as usize;
-                Payload::part_of(frame, end - self.header.payload_len(), end)
+                Payload::part_of(std::mem::take(&mut frame.0), end - self.header.payload_len(), end)
             }
         }
     }

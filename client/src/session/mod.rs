@@ -7,7 +7,8 @@
 //! - *In*: received bytes go through an [`Inbox`], which cuts them into [`Frame`]s; each goes to
 //!   [`Session::handle`], which says what it means as an [`Event`].
 //! - *Out*: [`Session::call`], [`Session::send`], [`Session::answer`] and their like append frames to
-//!   [`Session::output`]; the driver writes it and takes what was written away.
+//!   [`Session::output`]; the driver writes it and says how much it wrote. A large payload is not copied:
+//!   an answer's is taken over ([`Session::answer_with`]), a call's is lent ([`CallSpec::lent`]).
 //! - *Ids*: a call is known to its driver by a `tag` of the driver's choice, a serving by another.
 //!   Every call that was accepted ends exactly once: by [`Event::Ended`], in the list that
 //!   [`Session::expire`] or [`Session::end`] returns, or by being given up with [`Session::forget`].
@@ -26,7 +27,7 @@
 //!
 //! // A broker that answers the call.
 //! let mut broker = Decoder::default();
-//! broker.push(session.output());
+//! broker.push(&session.output().to_vec());
 //! session.output().clear();
 //! assert_eq!(broker.next().unwrap().unwrap().0.kind, Kind::Hello);
 //! let call = broker.next().unwrap().unwrap().0.call;
@@ -49,6 +50,7 @@ mod calls;
 mod event;
 mod inbox;
 mod outlets;
+mod output;
 mod receive;
 mod requests;
 mod servings;
@@ -60,6 +62,7 @@ mod violation;
 pub use calls::CallId;
 pub use event::{Answer, EndedCall, Event, Farewell};
 pub use inbox::{Frame, Inbox};
+pub use output::{LARGE_BYTES, Output};
 pub use requests::RequestId;
 pub use spec::{CallSpec, Method, Refused, SendSpec, write_send};
 pub use violation::Violation;
@@ -71,13 +74,14 @@ use switchboard_protocol::control::{self, Operation};
 use switchboard_protocol::queue::{LeaseId, Nack, NackHow, QueueMethod};
 use switchboard_protocol::{
     Failure, HELLO_MAGIC, HandleEntry, Header, Hello, Kind, Outcome, VERSION, Welcome, features, padded,
-    write_frame,
 };
 
 use calls::{Calls, Note, State};
 use outlets::Outlets;
 use requests::Requests;
 use servings::Servings;
+
+use crate::Payload;
 
 /// How long after its deadline a call is ended here, should the broker not have done so.
 pub const EXPIRY_GRACE: Duration = Duration::from_secs(1);
@@ -91,7 +95,7 @@ const CALLS_BEFORE_WELCOME: u32 = 16;
 /// The client side of one connection. See the [module](self) for how to drive it.
 #[derive(Debug)]
 pub struct Session {
-    out: Vec<u8>,
+    out: Output,
     stage: Stage,
     greeted_at: u64,
     /// Broker time minus ours, in nanoseconds.
@@ -100,6 +104,8 @@ pub struct Session {
     outlets: Outlets,
     servings: Servings,
     requests: Requests,
+    /// Messages of queues have been asked for, ever.
+    leases: bool,
     late: u64,
 }
 
@@ -121,8 +127,8 @@ impl Session {
             program: program.chars().take(64).collect(),
         };
         let header = Header { method: HELLO_MAGIC, ..Header::new(Kind::Hello) };
-        let mut out = Vec::new();
-        write_frame(&mut out, header, &[], &[], &switchboard_protocol::encode(&hello));
+        let mut out = Output::default();
+        out.frame(header, &[], &[], &switchboard_protocol::encode(&hello));
         Self {
             out,
             stage: Stage::Greeting,
@@ -132,6 +138,7 @@ impl Session {
             outlets: Outlets::default(),
             servings: Servings::default(),
             requests: Requests::default(),
+            leases: false,
             late: 0,
         }
     }
@@ -149,9 +156,9 @@ impl Session {
         matches!(self.stage, Stage::Over)
     }
 
-    /// The bytes to be written. Whoever writes some of them removes them.
+    /// What is to be written. Whoever writes some of it says so there.
     #[inline]
-    pub fn output(&mut self) -> &mut Vec<u8> {
+    pub fn output(&mut self) -> &mut Output {
         &mut self.out
     }
 
@@ -187,7 +194,9 @@ impl Session {
 
     /// Opens a call. Its end will carry `tag`.
     pub fn call(&mut self, tag: u64, spec: &CallSpec<'_>) -> Result<CallId, Refused> {
-        let note = if spec.leases { Note::Leased { handle: spec.handle } } else { Note::Nothing };
+        self.leases |= spec.leases;
+        let note =
+            if spec.leases { Note::Leased { handle: spec.handle, closes: false } } else { Note::Nothing };
         self.open_call(tag, spec, note)
     }
 
@@ -237,7 +246,11 @@ impl Session {
             epoch: spec.epoch,
             ..Header::new(Kind::Call)
         };
-        write_frame(&mut self.out, header, &extensions, spec.handles, spec.payload);
+        if spec.lent {
+            self.out.frame_head(header, &extensions, spec.handles, spec.payload.len());
+        } else {
+            self.out.frame(header, &extensions, spec.handles, spec.payload);
+        }
         Ok(call)
     }
 
@@ -299,11 +312,29 @@ impl Session {
     /// [`Session::close`] of a handle that nobody will ask about again.
     pub fn discard(&mut self, handle: u64) {
         if handle != 0
+            && !self.closes_later(handle)
             && let Ok(call) = self.close(0, handle, 0)
             && let Some(slot) = self.calls.get(call)
         {
             slot.state = State::Forgotten;
         }
+    }
+
+    /// Whether messages may still come that must go back by this handle; it is closed after them.
+    fn closes_later(&mut self, handle: u64) -> bool {
+        if !self.leases {
+            return false;
+        }
+        let mut notes = self.calls.iter_mut().map(|(_, slot)| &mut slot.note);
+        let awaited = notes.find_map(|note| match note {
+            Note::Leased { handle: popped, closes } if *popped == handle => Some(closes),
+            Note::Leased { .. }
+            | Note::Nothing
+            | Note::Opened
+            | Note::Served { .. }
+            | Note::Closed { .. } => None,
+        });
+        awaited.map(|closes| *closes = true).is_some()
     }
 
     /// Asks to serve a name (SPEC 5.1). Requests will carry `serving`.
@@ -330,7 +361,7 @@ impl Session {
     pub fn cancel(&mut self, call: CallId) {
         if self.calls.get(call).is_some() && !self.is_over() {
             let header = Header { call: call.to_wire(), ..Header::new(Kind::Cancel) };
-            write_frame(&mut self.out, header, &[], &[], &[]);
+            self.out.frame(header, &[], &[], &[]);
         }
     }
 
@@ -358,7 +389,7 @@ impl Session {
     fn credit(&mut self, call: u64, handle: u64, seq: u64) {
         if !self.is_over() {
             let header = Header { call, handle, seq, ..Header::new(Kind::Credit) };
-            write_frame(&mut self.out, header, &[], &[], &[]);
+            self.out.frame(header, &[], &[], &[]);
         }
     }
 
@@ -375,8 +406,19 @@ impl Session {
             return Err(Refused::NoRoom);
         }
         let deadline = self.to_broker_time(spec.deadline);
-        spec::write_send_with(&mut self.out, spec, deadline, &extensions);
+        if spec.lent {
+            self.out.frame_head(spec.header(deadline), &extensions, spec.handles, spec.payload.len());
+        } else {
+            spec::write_send_with(self.out.run(), spec, deadline, &extensions);
+        }
         Ok(())
+    }
+
+    /// Whether [`Session::send`] would not be refused for want of room; else [`Event::SendRoom`] says when to
+    /// ask again.
+    pub fn may_fit(&mut self, spec: &SendSpec<'_>) -> bool {
+        let Ok(extensions) = spec.method.extensions() else { return true };
+        self.outlets.get(spec.handle).is_none_or(|outlet| outlet.fits(spec.frame_bytes(extensions.len())))
     }
 
     /// Sets room of a handle's window aside for messages written by [`write_send`], at most `bytes`
@@ -415,7 +457,26 @@ impl Session {
             return false;
         }
         let header = Header { call: request.wire, ..Header::new(Kind::Reply) };
-        write_frame(&mut self.out, header, &[], handles, payload);
+        self.out.frame(header, &[], handles, payload);
+        true
+    }
+
+    /// [`Session::answer`] that takes a large payload out of `payload` instead of copying it.
+    #[inline]
+    pub fn answer_with(
+        &mut self,
+        request: RequestId,
+        payload: &mut Payload,
+        handles: &[HandleEntry],
+    ) -> bool {
+        if let Err(refused) = self.check(payload, handles) {
+            return self.answer_otherwise(request, Outcome::TooLarge, &Failure::new(refused.to_string()));
+        }
+        if !self.end_request(request) {
+            return false;
+        }
+        let header = Header { call: request.wire, ..Header::new(Kind::Reply) };
+        self.out.frame_of(header, handles, payload);
         true
     }
 
@@ -435,7 +496,7 @@ impl Session {
             // A message beyond any reason: say so, rather than break the frame.
             body = switchboard_protocol::encode(&Failure::new("the service's explanation was too large"));
         }
-        write_frame(&mut self.out, header, &[], &[], &body);
+        self.out.frame(header, &[], &[], &body);
         true
     }
 
@@ -468,6 +529,29 @@ impl Session {
         payload: &[u8],
         handles: &[HandleEntry],
     ) -> Result<(), Refused> {
+        let header = self.begin_item(request, payload, handles)?;
+        self.out.frame(header, &[], handles, payload);
+        Ok(())
+    }
+
+    /// [`Session::item`] that takes a large payload out of `payload` once it is sent.
+    pub fn item_with(
+        &mut self,
+        request: RequestId,
+        payload: &mut Payload,
+        handles: &[HandleEntry],
+    ) -> Result<(), Refused> {
+        let header = self.begin_item(request, payload, handles)?;
+        self.out.frame_of(header, handles, payload);
+        Ok(())
+    }
+
+    fn begin_item(
+        &mut self,
+        request: RequestId,
+        payload: &[u8],
+        handles: &[HandleEntry],
+    ) -> Result<Header, Refused> {
         if self.is_over() {
             return Err(Refused::Over);
         }
@@ -480,9 +564,7 @@ impl Session {
             return Err(Refused::NoRoom);
         }
         slot.items += 1;
-        let header = Header { call: request.wire, seq: slot.items, ..Header::new(Kind::Item) };
-        write_frame(&mut self.out, header, &[], handles, payload);
-        Ok(())
+        Ok(Header { call: request.wire, seq: slot.items, ..Header::new(Kind::Item) })
     }
 
     /// One-way messages of so many bytes (padded frame lengths) of a serving were worked off. Gives
@@ -565,13 +647,8 @@ impl Session {
     pub fn goodbye(&mut self) {
         if !self.is_over() {
             let body = switchboard_protocol::Goodbye { message: String::new() };
-            write_frame(
-                &mut self.out,
-                Header::new(Kind::Goodbye),
-                &[],
-                &[],
-                &switchboard_protocol::encode(&body),
-            );
+            let body = switchboard_protocol::encode(&body);
+            self.out.frame(Header::new(Kind::Goodbye), &[], &[], &body);
         }
     }
 }

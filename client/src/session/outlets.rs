@@ -31,15 +31,21 @@ impl Outlets {
 }
 
 impl Outlet {
+    /// Whether SPEC 4.9 lets a message of `bytes` go; if not, somebody waits for room.
+    pub(super) fn fits(&mut self, bytes: u64) -> bool {
+        // SPEC 4.9: not while more than half is out and this one would take it beyond the window.
+        let fits = self.used <= self.window / 2 || self.used.saturating_add(bytes) <= self.window;
+        self.wanted |= !fits;
+        fits
+    }
+
     /// Takes `bytes` for one message, if SPEC 4.9 lets it go.
     pub(super) fn take(&mut self, bytes: u64) -> bool {
-        // SPEC 4.9: not while more than half is out and this one would take it beyond the window.
-        if self.used > self.window / 2 && self.used.saturating_add(bytes) > self.window {
-            self.wanted = true;
-            return false;
+        let fits = self.fits(bytes);
+        if fits {
+            self.used = self.used.saturating_add(bytes);
         }
-        self.used = self.used.saturating_add(bytes);
-        true
+        fits
     }
 
     /// Takes as much as there is, at most `bytes`.

@@ -89,10 +89,11 @@ impl Session {
                 }
             }
             Note::Closed { handle } => self.servings.remove(handle),
-            Note::Leased { handle } => {
+            Note::Leased { handle, closes } => {
                 if state == State::Forgotten {
                     self.give_back(handle, lease(&frame));
                 }
+                self.close_if(closes, handle);
             }
         }
         if state == State::Forgotten {
@@ -100,6 +101,12 @@ impl Session {
             return Ok(None);
         }
         Ok(Some(Event::Ended { tag, end: Ok(Answer { epoch: frame.header.epoch, frame }) }))
+    }
+
+    fn close_if(&mut self, closes: bool, handle: u64) {
+        if closes {
+            self.discard(handle);
+        }
     }
 
     fn discard_handles(&mut self, frame: &Frame<'_>) {
@@ -113,7 +120,10 @@ impl Session {
         if self.calls.find(header.call).is_none() {
             return Err(Violation::UnknownCall { kind: Kind::Outcome, call: header.call });
         }
-        let (state, tag, _) = self.calls.remove(header.call);
+        let (state, tag, note) = self.calls.remove(header.call);
+        if let Note::Leased { handle, closes } = note {
+            self.close_if(closes, handle);
+        }
         if state == State::Forgotten {
             return Ok(None);
         }
@@ -137,7 +147,7 @@ impl Session {
         slot.item = seq;
         let (tag, state) = (slot.tag, slot.state);
         if state == State::Forgotten {
-            if let Note::Leased { handle } = slot.note {
+            if let Note::Leased { handle, .. } = slot.note {
                 self.give_back(handle, lease(&frame));
             }
             self.discard_handles(&frame);

@@ -50,6 +50,9 @@ pub struct CallSpec<'a> {
     pub handles: &'a [HandleEntry],
     /// At most `payload_bytes_max` of the handshake.
     pub payload: &'a [u8],
+    /// The payload stays where it is: the output ends before it, and whoever set this writes it, and
+    /// [`switchboard_protocol::frame_padding`] zeros, right behind that, before anything else.
+    pub lent: bool,
 }
 
 /// A one-way message to be sent (SPEC 4.8).
@@ -75,6 +78,9 @@ pub struct SendSpec<'a> {
     pub handles: &'a [HandleEntry],
     /// At most `payload_bytes_max` of the handshake.
     pub payload: &'a [u8],
+    /// The payload stays where it is: the output ends before it, and whoever set this writes it, and
+    /// [`switchboard_protocol::frame_padding`] zeros, right behind that, before anything else.
+    pub lent: bool,
 }
 
 /// Why nothing was sent.
@@ -197,6 +203,21 @@ impl CallSpec<'_> {
 }
 
 impl SendSpec<'_> {
+    #[inline]
+    pub(super) fn header(&self, deadline: u64) -> Header {
+        Header {
+            flags: if self.batch { flags::BATCH } else { 0 },
+            priority: self.priority.min(7),
+            method: self.method.number(),
+            handle: self.handle,
+            call: self.tag,
+            deadline,
+            seq: self.parent,
+            epoch: self.epoch,
+            ..Header::new(Kind::Send)
+        }
+    }
+
     /// What it takes from the window: its padded frame length (SPEC 4.9).
     pub(crate) fn frame_bytes(&self, extension_bytes: usize) -> u64 {
         let len =
@@ -243,18 +264,7 @@ pub fn write_send(out: &mut Vec<u8>, spec: &SendSpec<'_>, deadline: u64) {
 
 #[inline]
 pub(super) fn write_send_with(out: &mut Vec<u8>, spec: &SendSpec<'_>, deadline: u64, extensions: &[u8]) {
-    let header = Header {
-        flags: if spec.batch { flags::BATCH } else { 0 },
-        priority: spec.priority.min(7),
-        method: spec.method.number(),
-        handle: spec.handle,
-        call: spec.tag,
-        deadline,
-        seq: spec.parent,
-        epoch: spec.epoch,
-        ..Header::new(Kind::Send)
-    };
-    write_frame(out, header, extensions, spec.handles, spec.payload);
+    write_frame(out, spec.header(deadline), extensions, spec.handles, spec.payload);
 }
 
 impl From<Refused> for CallError {

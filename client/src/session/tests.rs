@@ -47,7 +47,7 @@ impl Script {
 
     /// The next frame that the client has sent.
     fn sent(&mut self) -> Option<(Header, Vec<u8>)> {
-        self.seen.push(self.session.output());
+        self.seen.push(&self.session.output().to_vec());
         self.session.output().clear();
         self.seen.next().expect("a client writes whole frames").map(|(header, tail)| (header, tail.to_vec()))
     }

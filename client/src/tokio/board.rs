@@ -11,7 +11,7 @@ use switchboard_protocol::{Epoch, ObjectKind, PeerId, Rights};
 
 use super::runner;
 use super::stream::Items;
-use super::{ServeBuilder, Service};
+use super::{ServeBuilder, Service, Signal, SubscribeBuilder, Topic};
 use crate::driver::{Owner, Shared, Target, after};
 use crate::{BoardBuilder, CallError, Change, ConnectError, Context, Handle};
 
@@ -70,6 +70,21 @@ impl Board {
     /// The service behind a handle that came in a message.
     pub fn service_of(&self, handle: &Handle) -> Service {
         Service::new(handle.service())
+    }
+
+    /// A topic by name; see [`crate::Board::topic`].
+    pub fn topic(&self, name: &str) -> Topic {
+        Topic::new(self.blocking().topic(name))
+    }
+
+    /// Subscribes to the topics whose names match; see [`crate::Board::subscribe`].
+    pub fn subscribe(&self, pattern: &str) -> SubscribeBuilder {
+        SubscribeBuilder::new(self.blocking().subscribe(pattern))
+    }
+
+    /// An event by name; see [`crate::Board::event`].
+    pub fn event(&self, name: &str) -> Signal {
+        Signal::new(self.blocking().event(name))
     }
 
     /// A handle with these rights; see [`crate::Board::open`].

@@ -6,7 +6,7 @@ use switchboard_protocol::Epoch;
 
 use super::ReplyStream;
 use super::stream::Items;
-use crate::driver::{Awaits, Known, after};
+use crate::driver::{Awaits, CallParams, Known, Owner, Patience, Target, after};
 use crate::session::Method;
 use crate::{CallError, Pass, Reply, codec};
 
@@ -176,11 +176,12 @@ impl<'a> CallBuilder<'a> {
         let (entries, connection) = self.builder.entries();
         let params = self.builder.params(true, &entries, connection);
         board.until_open(&service.target, params.deadline).await?;
-        let mut state = board.lock();
+        let state = board.lock();
         let Known::Handle(handle) = service.target.known(&state.link) else {
             return Err(CallError::not_connected(&state.link.why));
         };
-        let ticket = state.open_call(handle, &params, payload, crate::driver::Owner::Nobody)?;
+        let (state, ticket) =
+            board.open_call(state, handle, &params, payload, Owner::Nobody, Patience::Never)?;
         let items = Items::new(board, state, ticket, params.deadline, crate::ReplyStream::WINDOW);
         Ok(ReplyStream::new(items))
     }
@@ -192,20 +193,35 @@ impl<'a> CallBuilder<'a> {
     ///
     /// As [`crate::Service::send`].
     pub async fn send(self) -> Result<(), CallError> {
-        let (service, payload, _, tag) = self.builder.parts();
-        let board = &service.target.board;
-        let (entries, connection) = self.builder.entries();
-        let params = self.builder.params(false, &entries, connection);
-        board.until_open(&service.target, params.deadline).await?;
-        board.until_window(&service.target, params.deadline).await?;
-        let sent = board.until(Awaits::Room, |state| state.try_send(&service.target, &params, tag, payload));
-        if params.deadline == 0 {
-            return sent.await;
-        }
-        let left = params.deadline.saturating_sub(after(Duration::ZERO));
-        match tokio::time::timeout(Duration::from_nanos(left), sent).await {
-            Ok(sent) => sent,
-            Err(_) => Err(crate::driver::no_room_in_time()),
-        }
+        send(&self.builder).await
+    }
+}
+
+/// Sends one way, once there is room.
+pub(super) async fn send(builder: &crate::CallBuilder<'_>) -> Result<(), CallError> {
+    let (service, payload, _, tag) = builder.parts();
+    let board = &service.target.board;
+    let (entries, connection) = builder.entries();
+    let params = builder.params(false, &entries, connection);
+    board.until_open(&service.target, params.deadline).await?;
+    board.until_window(&service.target, params.deadline).await?;
+    send_when_room(&service.target, &params, tag, payload).await
+}
+
+/// Sends one way by a target that is open, once there is room.
+pub(super) async fn send_when_room(
+    target: &Target,
+    params: &CallParams<'_>,
+    tag: u64,
+    payload: &[u8],
+) -> Result<(), CallError> {
+    let sent = target.board.until(Awaits::Room, |state| state.try_send(target, params, tag, payload));
+    if params.deadline == 0 {
+        return sent.await;
+    }
+    let left = params.deadline.saturating_sub(after(Duration::ZERO));
+    match tokio::time::timeout(Duration::from_nanos(left), sent).await {
+        Ok(sent) => sent,
+        Err(_) => Err(crate::driver::no_room_in_time()),
     }
 }

@@ -24,18 +24,28 @@
 
 mod board;
 mod call;
+mod consumer;
 mod guarded;
+mod queue;
 mod request;
 mod runner;
 mod serve;
+mod signal;
 mod stream;
+mod subscription;
+mod topic;
 mod waiting;
 
 pub use board::{Board, Watch};
 pub use call::{CallBuilder, Service};
+pub use consumer::{ConsumeBuilder, Consumer, Leased, Peek};
+pub use queue::{PendingPush, PushBuilder, Queue, QueueBuilder};
 pub use request::Request;
 pub use serve::{ServeBuilder, Server};
+pub use signal::Signal;
 pub use stream::ReplyStream;
+pub use subscription::{SubscribeBuilder, Subscription};
+pub use topic::{PublishBuilder, Topic};
 
 use std::future::Future;
 

@@ -36,11 +36,11 @@ impl Request {
     ///
     /// As [`crate::Request::send_item`].
     pub async fn send_item(&self, item: impl Into<Response>) -> Result<(), ItemError> {
-        let item = item.into();
+        let mut item = item.into();
         let request = self.0.request_id().ok_or(ItemError::NotStreamed)?;
         self.0
             .shared()
-            .until(Awaits::Request(request), |state| match self.0.item_now(state, &item) {
+            .until(Awaits::Request(request), |state| match self.0.item_now(state, &mut item) {
                 Err(ItemError::NoRoom) => None,
                 sent => Some(sent),
             })

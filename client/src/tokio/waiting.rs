@@ -12,12 +12,13 @@ use switchboard_protocol::Outcome;
 use switchboard_protocol::control::{Narrow, Opened, Operation};
 use switchboard_transport::clock;
 
-use crate::CallError;
 use crate::driver::{
-    Awaits, CallParams, End, GOING_DOWN, Known, Owner, RawReply, Shared, State, Target, TicketId, What,
-    decode_reply, open_body,
+    Awaits, CallParams, End, GOING_DOWN, Item, Known, Owner, Patience, RawReply, Shared, State, Target,
+    TicketId, What, decode_reply, open_body,
 };
+use crate::flow::Flow;
 use crate::session::EXPIRY_GRACE;
+use crate::{CallError, Context};
 
 /// A call that is given up when this is dropped before its end has been fetched.
 pub(crate) struct Ticket {
@@ -92,6 +93,38 @@ fn set_waker(owner: &mut Owner, waker: &Waker) {
     match owner {
         Owner::Task(known) => known.clone_from(waker),
         owner => *owner = Owner::Task(waker.clone()),
+    }
+}
+
+/// The handle of a target, if it is open and good now.
+pub(crate) fn open_now(target: &Target, state: &State) -> Option<u64> {
+    match (target.known(&state.link), state.link.is_up) {
+        (Known::Handle(handle), true) => Some(handle),
+        (Known::Handle(_) | Known::Name(..) | Known::Gone, _) => None,
+    }
+}
+
+impl Flow {
+    /// The next item, or how it ended. Cancel-safe.
+    pub(crate) async fn item(&mut self) -> Result<Item, CallError> {
+        if let Some(item) = self.take_ready() {
+            return Ok(item);
+        }
+        let board = Arc::clone(&self.board);
+        poll_fn(|task| {
+            let mut state = board.lock();
+            self.grant(&mut state);
+            if let Some(next) = self.pull(&mut state) {
+                board.write_and_release(state);
+                return Poll::Ready(next);
+            }
+            if let Some(ticket) = state.tickets.get(self.ticket) {
+                set_waker(&mut ticket.owner, task.waker());
+            }
+            board.write_and_release(state);
+            Poll::Pending
+        })
+        .await
     }
 }
 
@@ -210,13 +243,56 @@ impl Shared {
     ) -> Result<Ticket, CallError> {
         loop {
             self.until_open(target, params.deadline).await?;
-            let mut state = self.lock();
             // Between the two the connection may have been lost.
-            if let (Known::Handle(handle), true) = (target.known(&state.link), state.link.is_up) {
-                let ticket = state.open_call(handle, params, payload, Owner::Nobody)?;
-                self.write_and_release(state);
-                return Ok(Ticket::new(self, ticket, params.deadline));
+            if let Some(ticket) = self.try_begin(target, params, payload)? {
+                return Ok(ticket);
             }
+        }
+    }
+
+    /// Opens a call, if its target is open.
+    pub(crate) fn try_begin(
+        self: &Arc<Self>,
+        target: &Target,
+        params: &CallParams<'_>,
+        payload: &[u8],
+    ) -> Result<Option<Ticket>, CallError> {
+        let state = self.lock();
+        let Some(handle) = open_now(target, &state) else { return Ok(None) };
+        let (state, ticket) =
+            self.open_call(state, handle, params, payload, Owner::Nobody, Patience::Never)?;
+        self.write_and_release(state);
+        Ok(Some(Ticket::new(self, ticket, params.deadline)))
+    }
+
+    /// Makes a call, and its end.
+    pub(crate) async fn ask(
+        self: &Arc<Self>,
+        target: &Target,
+        params: &CallParams<'_>,
+        payload: &[u8],
+    ) -> End {
+        self.begin(target, params, payload).await?.end().await
+    }
+
+    /// A control operation on what this target is, and its answer. `body` makes it of the handle.
+    pub(crate) async fn operate_for<B: Serialize>(
+        self: &Arc<Self>,
+        target: &Target,
+        operation: Operation,
+        body: impl Fn(u64) -> B,
+    ) -> Result<RawReply, CallError> {
+        let deadline = Context::inherit_deadline(Context::current(), self.default_deadline());
+        loop {
+            self.until_open(target, deadline).await?;
+            let ticket = {
+                let mut state = self.lock();
+                let Some(handle) = open_now(target, &state) else { continue };
+                let ticket = state.open_control(operation, &body(handle), deadline, Owner::Nobody)?;
+                self.write_and_release(state);
+                ticket
+            };
+            return Ticket::new(self, ticket, deadline).end().await;
         }
     }
 

@@ -2,11 +2,11 @@
 
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixListener, UnixStream};
 
 use switchboard::Board;
 use switchboard::control::{Open, Opened, Operation};
-use switchboard_protocol::{Decoder, Header, Kind, Welcome, decode, encode, write_frame};
+use switchboard_protocol::{Decoder, Header, Kind, Tail, Welcome, decode, encode, write_frame};
 use switchboard_transport::Stream;
 
 /// The broker's end of a connection.
@@ -23,9 +23,16 @@ impl Peer {
     }
 
     pub fn receive(&mut self) -> (Header, Vec<u8>) {
+        let (header, _, payload) = self.receive_parts();
+        (header, payload)
+    }
+
+    /// The next frame: header, extension area, payload.
+    pub fn receive_parts(&mut self) -> (Header, Vec<u8>, Vec<u8>) {
         loop {
             if let Some((header, tail)) = self.decoder.next().expect("whole frames") {
-                return (header, tail.to_vec());
+                let tail = Tail::of(&header, tail);
+                return (header, tail.extensions.to_vec(), tail.payload.to_vec());
             }
             let mut bytes = [0; 65_536];
             let count = self.socket.read(&mut bytes).expect("readable");
@@ -93,4 +100,23 @@ pub fn against<T: Send>(script: impl FnOnce(Peer) -> T + Send, client: impl FnOn
         client(Board::builder().connect_over(stream).expect("greeted"));
         script.join().expect("the script went well")
     })
+}
+
+/// Scripted brokers, one after the other, at one socket; and a board that connects there.
+pub fn one_after_the_other(scripts: Vec<fn(Peer)>, client: impl FnOnce(Board)) {
+    let directory = tempfile::tempdir().expect("a directory");
+    let socket = directory.path().join("switchboard.sock");
+    let listener = UnixListener::bind(&socket).expect("a listener");
+    std::thread::scope(|scope| {
+        let scripts = scope.spawn(move || {
+            for script in scripts {
+                let (socket, _) = listener.accept().expect("a client");
+                let mut peer = Peer { socket, decoder: Decoder::default() };
+                peer.greet();
+                script(peer);
+            }
+        });
+        client(Board::builder().socket(&socket).connect().expect("greeted"));
+        scripts.join().expect("the scripts went well");
+    });
 }

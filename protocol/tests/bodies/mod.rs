@@ -5,6 +5,9 @@ use serde::{Serialize, de::DeserializeOwned};
 use std::collections::HashMap;
 use std::fmt::Debug;
 use switchboard_protocol::control::*;
+use switchboard_protocol::queue::*;
+use switchboard_protocol::signal::*;
+use switchboard_protocol::topic::*;
 use switchboard_protocol::{Failure, Goodbye, Hello, Welcome};
 
 /// What can be on the wire in a body.
@@ -88,15 +91,20 @@ impl Wire for String {
     }
 }
 
-impl Wire for Option<u32> {
+/// `none`; `some N`, of a number; or `some`, and the fields of what it is.
+impl<T: Wire> Wire for Option<T> {
     fn build(fields: &HashMap<&str, &str>, path: &str) -> Self {
         match at(fields, path) {
             "none" => None,
-            some => Some(number(some.strip_prefix("some ").expect("none or some")) as u32),
+            "some" => Some(T::build(fields, path)),
+            some => {
+                let it = some.strip_prefix("some ").expect("none or some");
+                Some(T::build(&HashMap::from([(path, it)]), path))
+            }
         }
     }
     fn any(source: &mut Source) -> Self {
-        bool::any(source).then(|| u32::any(source))
+        bool::any(source).then(|| T::any(source))
     }
 }
 
@@ -141,6 +149,8 @@ macro_rules! bodies { ($($type:ident)*) => {
 bodies! {
     Hello Welcome Goodbye Failure Open Opened OnHandle OnName OnPattern OnPeer Narrow Found Serve Served NameChange
     List Listing Description PeerInfo Status Stats Waits Monitor MonitorItem Explain Explained Reloaded
+    Subscribe Will TopicInfo CreateQueue Created Pop Nack Extend Peek Redrive Redriven QueueInfo DeadLetter Raise
+    Pulse Await Raised
 }
 
 structs! {
@@ -167,8 +177,9 @@ structs! {
     PeerInfo { peer uid gid groups pid label program }
     Status {
         version pid incarnation uptime_ns system connections names names_owned handles calls_open waiting
-        waiting_bytes watches limits memory_bytes_max counters
+        waiting_bytes watches subscriptions queued queued_bytes storage limits memory_bytes_max counters
     }
+    Storage { failure appended synced bytes segment_first segment_last }
     LimitInfo { name value used bytes }
     Counter { name value }
     Stats { peers next }
@@ -187,4 +198,25 @@ structs! {
     Explain { uid groups label verb name }
     Explained { allowed rule priority_max }
     Reloaded { files }
+    Subscribe { handle pattern policy messages bytes history }
+    Will { handle method payload }
+    TopicInfo { subscriptions sequence held kept kept_bytes retain }
+    CreateQueue { name durability messages_max bytes_max overflow lossy deliveries_max dead_letters }
+    Created { existed }
+    Pop { lease lease_ns }
+    LeaseId { low high }
+    Nack { lease how delay_ns }
+    Extend { lease by_ns }
+    Peek { after count }
+    Redrive { count }
+    Redriven { moved left }
+    QueueInfo {
+        durability overflow messages_max bytes_max deliveries_max dead_letters messages bytes ready leased delayed
+        grouped consumers blocked position pushed delivered acked dropped expired dead duplicates read_only
+    }
+    DeadLetter { queue position deliveries pushed_wall_ns died_wall_ns reason }
+    Raise { bits }
+    Pulse { code value }
+    Await { mask pulses }
+    Raised { bits pulse overflow }
 }

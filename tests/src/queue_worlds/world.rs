@@ -734,6 +734,7 @@ impl World {
                     self.batch.append(position, &[&head, tail.as_deref().unwrap_or_default()]);
                     self.batch.want(if sync { Log::Disk } else { Log::Os });
                 }
+                Effect::Sync => self.batch.want(Log::Disk),
                 Effect::Roll { segment } => self.batch.roll(segment),
                 Effect::DropSegment { segment } => self.batch.drop_segment(segment),
                 Effect::Close { peer } => return Err(format!("{peer} was closed")),

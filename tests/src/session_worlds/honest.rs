@@ -140,7 +140,8 @@ impl Honest {
         let Some(link) = self.peer.and_then(|peer| rim.socket(peer)) else { return };
         let output = self.session.output();
         let count = most.min(output.len()).min(4000_usize.saturating_sub(link.to_broker.len()));
-        link.to_broker.extend(output.drain(..count));
+        link.to_broker.extend(&output.to_vec()[..count]);
+        output.written(count);
     }
 
     /// Reads at most so many bytes, and does what they ask for.
@@ -309,7 +310,7 @@ impl Honest {
             let handles = if dice.one_in(8) { self.cargo(dice, false) } else { Vec::new() };
             let large = if dice.one_in(20) { 4000 } else { 16 };
             let payload = payload_of(uid.unwrap_or(0), large);
-            self.session.answer(id, &payload, &handles);
+            self.session.answer_with(id, &mut payload.into(), &handles);
         }
     }
 

@@ -431,6 +431,7 @@ impl Oracle {
                 Effect::Resume { peer } => self.mix(2, peer.to_wire()),
                 Effect::Reload => self.mix(3, 0),
                 Effect::Append { position, .. } => self.mix(4, *position),
+                Effect::Sync => self.mix(7, 0),
                 Effect::Roll { segment } => self.mix(5, u64::from(*segment)),
                 Effect::DropSegment { segment } => self.mix(6, u64::from(*segment)),
                 Effect::Log(_) => {}

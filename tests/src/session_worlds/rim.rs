@@ -140,7 +140,7 @@ impl Rim {
             }
             Effect::Forget { peer } => self.links[peer.slot as usize] = None,
             // No log is handed in, so that nothing is durable here; `queue_worlds` has one.
-            Effect::Append { .. } | Effect::Roll { .. } | Effect::DropSegment { .. } => {
+            Effect::Append { .. } | Effect::Sync | Effect::Roll { .. } | Effect::DropSegment { .. } => {
                 unreachable!("no log was handed in")
             }
             Effect::Reload => self.reload_wanted = true,

@@ -12,4 +12,5 @@ mod quotas;
 mod script;
 mod sends;
 mod streams;
+mod topics;
 mod waiting;

@@ -267,6 +267,31 @@ fn bytes_that_nobody_reads_count_against_who_should() {
 }
 
 #[test]
+fn a_reload_changes_the_quotas_of_those_who_are_connected() {
+    check(
+        r#"
+        allow anyone serve,call **
+        limit user.calls_open=3 link_bytes_low=100 link_bytes_high=100000 user.unread_bytes=1000
+        svc joins uid=9
+        ann joins uid=1
+        svc serves acme.x calls=3 as s        -> svc served s epoch=1
+        ann opens acme.x as h                 -> ann opened h call epoch=1
+        ann stops
+        ann calls h c0                        -> svc gets r1 on s from ann
+        limit user.calls_open=1 user.unread_bytes=10000
+        reloaded
+        ann calls h c4                        -> ann c4 Busy ~limits.user.calls_open
+        svc replies r1 bytes=2000             -> ann c0 Reply [2000 bytes]
+        limit user.calls_open=3 user.unread_bytes=3000
+        reloaded
+        ann calls h c1                        -> svc gets r2 on s from ann
+        ann calls h c2                        -> svc gets r3 on s from ann
+        svc replies r2 bytes=1500             -> ann c1 TooLarge ~limits.user.unread_bytes
+        "#,
+    );
+}
+
+#[test]
 fn who_waits_for_room_and_leaves_is_forgotten() {
     let mut script = String::from(
         "limit user.buffered_bytes=1000\n\

@@ -20,14 +20,15 @@ use std::fmt::Write as _;
 use std::time::Duration;
 use switchboard_core::{
     Breach, Broker, Departure, Effect, Fact, Identity, Input, Instance, Limits, Policy, Rule, SendTail,
-    Settings, Subject,
+    Settings, Subject, TopicSettings,
 };
 use switchboard_protocol::control::{self, Operation, serve_flags};
 use switchboard_protocol::signal::{Await, Pulse, Raise, Raised, SignalMethod};
+use switchboard_protocol::topic::{Delivery, SlowPolicy, Subscribe, TopicInfo, Will};
 use switchboard_protocol::{
     Event, ExtensionsBuilder, Failure, FrameError, Goodbye, GoodbyeReason, HELLO_MAGIC, HandleEntry, Header,
-    Hello, Instant, Kind, ObjectKind, Outcome, Pattern, PeerId, Rights, Tail, VERSION, Verb, Welcome, decode,
-    encode, extension_type, flags, handle_flags, padded, write_part,
+    Hello, Instant, Kind, Name, ObjectKind, Outcome, Parts, Pattern, PeerId, Rights, Tail, VERSION, Verb,
+    Welcome, decode, encode, extension_type, flags, handle_flags, padded, write_part,
 };
 
 const INCARNATION: u32 = 9;
@@ -115,6 +116,8 @@ struct Actor {
     /// Open calls: their words, and what is to be made of the reply.
     calls: BTreeMap<String, (u64, Expect)>,
     call_slots: u32,
+    /// Items of each subscription, by its call: they are numbered without gaps.
+    items: BTreeMap<u64, u64>,
 }
 
 /// What a call's reply holds.
@@ -136,6 +139,9 @@ enum Expect {
     Explained,
     Reloaded,
     Raised,
+    Published,
+    Messages,
+    TopicStat,
 }
 
 impl Default for Stage {
@@ -188,6 +194,11 @@ impl<'a> Words<'a> {
         if let Some(bytes) = words.keys.get("bytes") {
             words.payload = vec![b'.'; bytes.parse().expect("bytes=N")];
         }
+        if let Some(batch) = words.keys.get("batch") {
+            for message in batch.split(',') {
+                write_part(&mut words.payload, 0, message.as_bytes());
+            }
+        }
         words
     }
 
@@ -226,6 +237,8 @@ impl Stage {
             "own" => self.settings.policy.own_user = Some(rest.parse().expect("a user id")),
             "allow" => self.allow(rest),
             "limit" => self.limit(rest),
+            "topic" => self.topic(rest),
+            "untopic" => self.settings.topics.retain(|topic| topic.name.as_str() != rest),
             "forbid" => {
                 self.settings.policy = Policy { own_user: None, rules: Vec::new(), priority_max: 4 };
             }
@@ -263,6 +276,21 @@ impl Stage {
         self.settings.policy.rules.push(Rule { source, subject, grants, priority_max });
     }
 
+    /// `topic NAME [retain] [history=N] [history_bytes=N] [block]`, as configuration says it.
+    fn topic(&mut self, text: &str) {
+        let words = Words::of(text);
+        let name = Name::new(words.plain[0]).expect("a name");
+        let unsaid = TopicSettings::of(name.clone());
+        self.settings.topics.retain(|topic| topic.name != name);
+        self.settings.topics.push(TopicSettings {
+            retain: words.has("retain"),
+            history: words.number("history").unwrap_or(0) as u32,
+            history_bytes: words.number("history_bytes").unwrap_or(unsaid.history_bytes),
+            block: words.has("block"),
+            ..unsaid
+        });
+    }
+
     fn limit(&mut self, text: &str) {
         for pair in text.split_whitespace() {
             let (key, value) = pair.split_once('=').expect("limit KEY=VALUE");
@@ -295,6 +323,13 @@ impl Stage {
                 "user.calls_open" => user.calls_open = number() as u32,
                 "user.waiting" => user.waiting = number() as u32,
                 "user.buffered_bytes" => user.buffered_bytes = number(),
+                "subscriptions_max" => limits.subscriptions_max = number() as u32,
+                "subscription_messages" => limits.subscription_messages = number() as u32,
+                "subscription_bytes" => limits.subscription_bytes = number() as u32,
+                "subscribed_bytes_max" => limits.subscribed_bytes_max = number(),
+                "kept_bytes_max" => limits.kept_bytes_max = number(),
+                "user.subscriptions" => user.subscriptions = number() as u32,
+                "user.subscribed_bytes" => user.subscribed_bytes = number(),
                 "user.watches" => user.watches = number() as u32,
                 _ => panic!("no limit {key}"),
             }
@@ -386,7 +421,14 @@ impl Stage {
             pid: words.number("pid").unwrap_or(100 + u64::from(slot)) as u32,
             label: words.keys.get("label").map(ToString::to_string),
         };
-        let actor = Actor { id, reads: true, unread: 0, calls: BTreeMap::new(), call_slots: 0 };
+        let actor = Actor {
+            id,
+            reads: true,
+            unread: 0,
+            calls: BTreeMap::new(),
+            call_slots: 0,
+            items: BTreeMap::new(),
+        };
         self.peers.insert(name.to_string(), actor);
         self.input(Input::Connect { peer: id, identity });
     }
@@ -489,11 +531,11 @@ impl Stage {
         if words.has("streamed") {
             flag |= flags::STREAM;
         }
-        if words.has("batched") || words.keys.contains_key("batch") {
-            flag |= flags::BATCH;
-        }
         if words.has("nowait") {
             flag |= flags::NO_WAIT;
+        }
+        if words.keys.contains_key("batch") || words.has("batched") {
+            flag |= flags::BATCH;
         }
         Header {
             flags: flag,
@@ -528,7 +570,8 @@ impl Stage {
         body: &B,
         expect: Expect,
     ) {
-        let streamed = matches!(operation, Operation::Watch | Operation::Monitor) && !words.has("unstreamed");
+        let streamed = matches!(operation, Operation::Watch | Operation::Monitor | Operation::Subscribe)
+            && !words.has("unstreamed");
         let call = self.new_call(peer, call, words, expect);
         let mut header =
             Header { handle: 0, call, method: operation as u32, ..self.asked(Kind::Call, words) };
@@ -680,6 +723,47 @@ impl Stage {
                 let area = if words.has("extended") { method_name("x") } else { Vec::new() };
                 self.frame_with(peer, header, &area, &self.entries(&words), &words.payload);
             }
+            "subscribes" => {
+                // `subscribes HANDLE CALL` or `subscribes PATTERN CALL`.
+                let number = |key| words.number(key).unwrap_or(0) as u32;
+                let policy = words.keys.get("policy").map_or(0, |text| {
+                    let known = SlowPolicy::ALL.iter().find(|policy| policy.as_str() == *text);
+                    known.map_or_else(|| text.parse().expect("a policy"), |policy| *policy as u8)
+                });
+                let by_handle = self.handles.contains_key(word(1)) || word(1).starts_with('#');
+                let body = Subscribe {
+                    handle: if by_handle { self.handle(word(1)) } else { 0 },
+                    pattern: if by_handle {
+                        words.keys.get("and").unwrap_or(&"").to_string()
+                    } else {
+                        word(1).into()
+                    },
+                    policy,
+                    messages: number("messages"),
+                    bytes: number("most"),
+                    history: number("history"),
+                };
+                self.control(peer, word(2), &words, Operation::Subscribe, &body, Expect::Messages);
+            }
+            "publishes" => {
+                let handle = self.handle(word(1));
+                let call = self.new_call(peer, word(2), &words, Expect::Published);
+                let header = Header { handle, call, ..self.asked(Kind::Call, &words) };
+                let area = extensions_of(&words);
+                self.frame_with(peer, header, &area, &self.entries(&words), &words.payload);
+            }
+            "wills" | "unwills" => {
+                let body = Will {
+                    handle: self.handle(word(1)),
+                    method: words.number("method").unwrap_or(0) as u32,
+                    payload: (verb == "wills").then(|| words.payload.clone()),
+                };
+                self.control(peer, "willing", &words, Operation::Will, &body, Expect::Quiet);
+            }
+            "stats" => {
+                let body = control::OnHandle { handle: self.handle(word(1)) };
+                self.control(peer, "topic", &words, Operation::TopicStat, &body, Expect::TopicStat);
+            }
             "calls" => {
                 let handle = self.handle(word(1));
                 let call = self.new_call(peer, word(2), &words, Expect::Payload);
@@ -716,15 +800,8 @@ impl Stage {
                     call: words.number("tag").unwrap_or(0),
                     ..self.asked(Kind::Send, &words)
                 };
-                let payload = match words.number("batch") {
-                    Some(count) => {
-                        let mut batch = Vec::new();
-                        (0..count).for_each(|_| write_part(&mut batch, 0, &words.payload));
-                        batch
-                    }
-                    None => words.payload.clone(),
-                };
-                self.frame_with(peer, header, &[], &self.entries(&words), &payload);
+                let area = extensions_of(&words);
+                self.frame_with(peer, header, &area, &self.entries(&words), &words.payload);
             }
             "replies" | "streams" => {
                 let kind = if verb == "replies" { Kind::Reply } else { Kind::Item };
@@ -889,6 +966,7 @@ impl Stage {
             Effect::Append { position, sync, .. } => {
                 format!("append {position}{}", if sync { " sync" } else { "" })
             }
+            Effect::Sync => "sync".into(),
             Effect::Roll { segment } => format!("roll {segment}"),
             Effect::DropSegment { segment } => format!("drop {segment}"),
             Effect::Reload => "reload".into(),
@@ -921,6 +999,8 @@ impl Stage {
             Fact::Reloaded => ("log: reloaded".into(), String::new()),
             Fact::RecordingBegan { .. } => ("log: recording".into(), String::new()),
             Fact::RecordingStopped { why } => ("log: recording stopped".into(), why),
+            Fact::LogFailed { message } => ("log: log failed".into(), message),
+            Fact::QueueRefused { name, message } => (format!("log: queue refused {name}"), message),
             Fact::Connected { peer, uid, .. } => {
                 (format!("log: connected {} (user {uid})", self.name_of(peer)), String::new())
             }
@@ -1108,7 +1188,18 @@ impl Stage {
                         let it: control::Reloaded = decode(payload).expect("reloaded");
                         format!("{to} {call} reloaded {}", it.files.join(","))
                     }
-                    Expect::Changes | Expect::Monitor => format!("{to} {call} Reply"),
+                    Expect::Published => {
+                        assert!(payload.is_empty());
+                        format!("{to} {call} published {} to={}", header.seq, header.caller)
+                    }
+                    Expect::TopicStat => {
+                        let it: TopicInfo = decode(payload).expect("a topic's info");
+                        format!(
+                            "{to} told subscriptions={} sequence={} held={} kept={}:{} retain={}",
+                            it.subscriptions, it.sequence, it.held, it.kept, it.kept_bytes, it.retain
+                        )
+                    }
+                    Expect::Changes | Expect::Monitor | Expect::Messages => format!("{to} {call} Reply"),
                 }
             }
             Kind::Outcome => {
@@ -1145,6 +1236,7 @@ impl Stage {
                             }
                         }
                     }
+                    Expect::Messages => self.render_message(to, &call, header, tail),
                     Expect::Monitor => {
                         let it: control::MonitorItem = decode(payload).expect("a monitor's item");
                         let kind = Kind::from_wire(it.kind).expect("a kind");
@@ -1186,6 +1278,56 @@ impl Stage {
         }
     }
 
+    /// An item of a subscription.
+    fn render_message(&mut self, to: &str, call: &str, header: &Header, tail: &Tail<'_>) -> String {
+        let items = &mut self.peers.get_mut(to).expect("a peer").items;
+        let items = items.entry(header.call).or_default();
+        *items += 1;
+        assert_eq!(header.seq, *items, "items are numbered without gaps");
+        let position = header.epoch;
+        let kind = match Delivery::from_wire(header.handle).expect("a kind of item") {
+            Delivery::Subscribed => return format!("{to} {call} subscribed {position}"),
+            Delivery::Lost => return format!("{to} {call} lost {position}-{}", header.deadline),
+            Delivery::Message => "",
+            Delivery::Earlier => " earlier",
+        };
+        let pid = (header.caller >> 32) as u32;
+        let from = self.peers.iter().find(|(_, actor)| actor.id.slot + 100 == pid);
+        let from = from.map_or("nobody", |(name, _)| name.as_str());
+        let mut text = format!("{to} {call}{kind} {position} from {from}");
+        if header.deadline != position {
+            write!(text, " sequence={}", header.deadline).expect("a string");
+        }
+        if header.method != 0 {
+            write!(text, " method={}", header.method).expect("a string");
+        }
+        if header.priority != 0 {
+            write!(text, " priority={}", header.priority).expect("a string");
+        }
+        let extensions = tail.extensions().expect("a well-formed area");
+        for extension in extensions {
+            let value = String::from_utf8_lossy(extension.value);
+            match extension.kind {
+                extension_type::TOPIC => write!(text, " of={value}"),
+                extension_type::METHOD_NAME => write!(text, " named={value}"),
+                other => write!(text, " extension={other}:{value}"),
+            }
+            .expect("a string");
+        }
+        if header.flags & flags::BATCH != 0 {
+            let parts =
+                Parts::of(tail.payload).map(|part| String::from_utf8_lossy(part.payload).into_owned());
+            write!(text, " batch={}", parts.collect::<Vec<_>>().join(",")).expect("a string");
+            return text;
+        }
+        match tail.payload {
+            [] => {}
+            long if 64 < long.len() => write!(text, " [{} bytes]", long.len()).expect("a string"),
+            short => write!(text, " \"{}\"", String::from_utf8_lossy(short)).expect("a string"),
+        }
+        text
+    }
+
     /// The name of a call that has ended. Every call ends once, so its name is free from here on.
     fn take_call(&mut self, peer: &str, word: u64) -> (String, Expect) {
         let actor = self.peers.get_mut(peer).expect("a peer");
@@ -1223,6 +1365,7 @@ fn status_of(status: &control::Status, what: &str) -> String {
         "waiting" => status.waiting.to_string(),
         "waiting_bytes" => status.waiting_bytes.to_string(),
         "watches" => status.watches.to_string(),
+        "subscriptions" => status.subscriptions.to_string(),
         "version" => status.version.clone(),
         "sum" => {
             let sum: u64 = status.limits.iter().map(|limit| limit.bytes).sum();
@@ -1235,6 +1378,20 @@ fn status_of(status: &control::Status, what: &str) -> String {
 fn method_name(name: &str) -> Vec<u8> {
     let mut builder = ExtensionsBuilder::default();
     builder.add(extension_type::METHOD_NAME, name.as_bytes());
+    builder.finish()
+}
+
+/// The extension area that the words ask for: `named=METHOD` and `topic=NAME`.
+fn extensions_of(words: &Words<'_>) -> Vec<u8> {
+    let mut builder = ExtensionsBuilder::default();
+    for (key, kind) in [("named", extension_type::METHOD_NAME), ("topic", extension_type::TOPIC)] {
+        if let Some(value) = words.keys.get(key) {
+            builder.add(kind, value.as_bytes());
+        }
+    }
+    if let Some(bytes) = words.number("extended") {
+        builder.add(0x0077, &vec![b'x'; bytes as usize]);
+    }
     builder.finish()
 }
 

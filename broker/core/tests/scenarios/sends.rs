@@ -154,10 +154,10 @@ fn a_batch_goes_as_one_frame_and_counts_as_its_messages() {
         r#"
         svc serves acme.x as s                -> svc served s epoch=1
         ann opens acme.x as h                 -> ann opened h call epoch=1
-        ann sends h batch=5 "hi"              -> svc receives on s from ann batched [80 bytes]
+        ann sends h batch=a,b,c,d,e             -> svc receives on s from ann batched [80 bytes]
         ann sends h tag=7 "alone"             -> svc receives on s from ann "alone"
         svc leaves                            -> ann unsent h PeerDied messages=6 tag=7; forget svc
-        ann sends h tag=8 batch=3 "x"         -> ann unsent h NoOwner messages=3 tag=8
+        ann sends h tag=8 batch=a,b,c        -> ann unsent h NoOwner messages=3 tag=8
         "#,
     );
 }
@@ -168,7 +168,7 @@ fn a_batch_with_handles_or_as_a_call_is_refused() {
         r#"
         svc serves acme.x as s                -> svc served s epoch=1
         ann opens acme.x rights=call+delegate as h -> ann opened h call+delegate epoch=1
-        ann sends h batch=2 handles=h "hi"    -> ann unsent h Invalid messages=2 tag=0 ~SPEC 2.9
+        ann sends h batch=a,b handles=h    -> ann unsent h Invalid messages=2 tag=0 ~SPEC 2.9
         ann calls h c1 batched "hi"           -> ann c1 Unsupported ~SPEC 2.9
         "#,
     );

@@ -55,6 +55,11 @@ impl ConnectError {
     }
 }
 
+/// What the kernel holds of what we send: a message of 1 MiB goes with one write, where the system allows
+/// that (`net.core.wmem_max`). Only on our side: what is sent is charged to its sender, and the broker
+/// must not owe so much to each of those who do not read.
+const SEND_BUFFER_BYTES: usize = 1 << 20;
+
 /// Connects to the socket at `path`. Waits while the broker's queue of new connections is full.
 pub fn connect(path: &Path) -> Result<Stream, ConnectError> {
     let length = path.as_os_str().len();
@@ -65,7 +70,12 @@ pub fn connect(path: &Path) -> Result<Stream, ConnectError> {
     let connected =
         path.to_fs_name::<GenericFilePath>().and_then(interprocess::local_socket::Stream::connect);
     match connected {
-        Ok(interprocess::local_socket::Stream::UdSocket(socket)) => Ok(Stream::from(OwnedFd::from(socket))),
+        Ok(interprocess::local_socket::Stream::UdSocket(socket)) => {
+            let stream = Stream::from(OwnedFd::from(socket));
+            // Where the system does not let us have it, large messages take more writes.
+            let _ = stream.set_send_buffer(SEND_BUFFER_BYTES);
+            Ok(stream)
+        }
         Err(source) => Err(match source.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
                 ConnectError::NoSocket { path: path_of() }

@@ -1,5 +1,9 @@
 //! The bytes of a measured message: its number, then a pattern that only that number has. Whoever
 //! receives it checks every byte, so that nothing lost, doubled, mixed up or torn can pass.
+//!
+//! Every word is the number plus its own place times a large odd constant. So each word depends on both,
+//! and none waits for the one before: many are filled and checked at once, which matters where a message
+//! is long, because this is not what is to be measured.
 
 use std::time::{Duration, Instant};
 
@@ -16,7 +20,7 @@ pub(crate) fn fill(message: &mut [u8], number: u64) {
     let mut word = number;
     for bytes in words {
         *bytes = word.to_le_bytes();
-        word = word.wrapping_add(STEP) ^ number;
+        word = word.wrapping_add(STEP);
     }
     rest.copy_from_slice(&word.to_le_bytes()[..rest.len()]);
 }
@@ -37,7 +41,7 @@ pub(crate) fn check(message: &[u8]) -> Option<u64> {
     let mut wrong = 0;
     for bytes in words {
         wrong |= word ^ u64::from_le_bytes(*bytes);
-        word = word.wrapping_add(STEP) ^ number;
+        word = word.wrapping_add(STEP);
     }
     let whole = wrong == 0 && (rest.is_empty() || *rest == word.to_le_bytes()[..rest.len()]);
     whole.then_some(number)

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use serde::{Deserialize, Serialize};
 use switchboard::Outcome;
-use switchboard::session::{Event, Inbox, Session};
+use switchboard::session::{Event, Frame, Inbox, LARGE_BYTES, Output, RequestId, Session};
 use switchboard_protocol::control::{self, serve_flags};
-use switchboard_protocol::padded;
+use switchboard_protocol::{Parts, flags, padded};
 use switchboard_transport::{Fds, Interest, Stream, clock, connect};
 
 use super::pattern;
@@ -78,8 +78,6 @@ struct Link {
     session: Session,
     inbox: Inbox,
     sink: Sink,
-    /// Of the output, what the socket has taken already.
-    written: usize,
     spin: Duration,
 }
 
@@ -104,7 +102,7 @@ impl Link {
         };
         session.serve(SERVE, 0, &serve, 0).map_err(Failure::ended)?;
         let inbox = Inbox::new();
-        Ok(Self { stream, session, inbox, sink: Sink::default(), written: 0, spin })
+        Ok(Self { stream, session, inbox, sink: Sink::default(), spin })
     }
 
     fn serve(mut self, ready: impl Fn() -> io::Result<()>) -> Result<(), Failure> {
@@ -123,37 +121,38 @@ impl Link {
         let (mut handle, mut consumed) = (0, 0);
         // Only the handshake looks at it.
         let now = clock::monotonic_ns();
-        while let Some(frame) = self.inbox.next_frame().map_err(Failure::ended)? {
-            let event = self.session.handle(now, frame).map_err(Failure::ended)?;
-            match event {
-                Some(Event::Message { frame, .. }) => {
-                    self.sink.take(frame.payload());
+        loop {
+            let frame = match self.inbox.next_frame() {
+                Ok(Some(frame)) => frame,
+                Ok(None) => break,
+                Err(error) => return Err(Failure::ended(error)),
+            };
+            // Matched where it is: an event is large, and moving it costs as much as all else here.
+            match self.session.handle(now, frame) {
+                Ok(Some(Event::Message { frame, .. })) => {
+                    if frame.header.flags & flags::BATCH == 0 {
+                        self.sink.take(frame.payload());
+                    } else {
+                        Parts::of(frame.payload()).for_each(|part| self.sink.take(part.payload));
+                    }
                     handle = frame.header.handle;
                     consumed += padded(frame.header.len as usize) as u64;
                 }
-                Some(Event::Request { request, frame, .. }) if frame.header.method == COUNT => {
-                    let answer = self.sink.answer(frame.payload());
-                    self.session.answer(request, &answer, &[]);
+                Ok(Some(Event::Request { request, frame, .. })) => {
+                    answer(&mut self.session, &mut self.sink, request, frame);
                 }
-                Some(Event::Request { request, frame, .. }) => {
-                    if pattern::check(frame.payload()).is_some() {
-                        self.session.answer(request, frame.payload(), &[]);
-                    } else {
-                        let failure = switchboard_protocol::Failure::new("a message came damaged");
-                        self.session.answer_otherwise(request, Outcome::Failed, &failure);
-                    }
-                }
-                Some(Event::Welcomed(welcome)) => {
+                Ok(Some(Event::Welcomed(welcome))) => {
                     self.inbox.set_frame_bytes_max(welcome.payload_bytes_max as usize + FRAME_BYTES_BESIDE);
                 }
-                Some(Event::Ended { tag: SERVE, end }) => {
+                Ok(Some(Event::Ended { tag: SERVE, end })) => {
                     end?;
                     ready()?;
                 }
-                Some(Event::Goodbye(farewell)) => {
+                Ok(Some(Event::Goodbye(farewell))) => {
                     return Err(Failure::ended(format_args!("PeerDied: {}", farewell.message)));
                 }
-                Some(_) | None => {}
+                Ok(Some(_) | None) => {}
+                Err(violation) => return Err(Failure::ended(violation)),
             }
         }
         if consumed > 0 {
@@ -165,26 +164,33 @@ impl Link {
     /// Writes what the socket takes; whether that is everything.
     fn write(&mut self) -> io::Result<bool> {
         let output = self.session.output();
-        while self.written < output.len() {
-            match self.stream.send(&[IoSlice::new(&output[self.written..])], &[]) {
-                Ok(count) => self.written += count,
+        while !output.is_empty() {
+            let mut pieces = [IoSlice::new(&[]); Output::PIECES_MAX];
+            let sent = match output.plain() {
+                Some(bytes) => self.stream.send(&[IoSlice::new(bytes)], &[]),
+                None => {
+                    let count = output.pieces(&mut pieces);
+                    self.stream.send(&pieces[..count], &[])
+                }
+            };
+            match sent {
+                Ok(count) => output.written(count),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
         }
-        output.clear();
-        self.written = 0;
         Ok(true)
     }
 
     /// Reads what is there; waits for it if everything is written.
     fn read(&mut self) -> Result<(), Failure> {
         let mut fds = Fds::new();
+        let is_written = self.session.output().is_empty();
         let space = self.inbox.space();
         let spin_end = (!self.spin.is_zero()).then(|| Instant::now() + self.spin);
         let received = loop {
-            let waits = self.written == 0 && spin_end.is_none_or(|end| Instant::now() >= end);
+            let waits = is_written && spin_end.is_none_or(|end| Instant::now() >= end);
             let received = if waits {
                 self.stream.recv_wait(space, &mut fds)
             } else {
@@ -193,7 +199,7 @@ impl Link {
             match received {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    if self.written > 0 {
+                    if !is_written {
                         return Ok(());
                     }
                 }
@@ -205,6 +211,22 @@ impl Link {
         }
         self.inbox.filled(received.bytes);
         Ok(())
+    }
+}
+
+/// Apart from the loop, so that one-way messages do not pay for what they do not need.
+#[inline(never)]
+fn answer(session: &mut Session, sink: &mut Sink, request: RequestId, frame: Frame<'_>) {
+    if frame.header.method == COUNT {
+        let answer = sink.answer(frame.payload());
+        session.answer(request, &answer, &[]);
+    } else if pattern::check(frame.payload()).is_none() {
+        let failure = switchboard_protocol::Failure::new("a message came damaged");
+        session.answer_otherwise(request, Outcome::Failed, &failure);
+    } else if frame.payload().len() < LARGE_BYTES {
+        session.answer(request, frame.payload(), &[]);
+    } else {
+        session.answer_with(request, &mut frame.into_payload(), &[]);
     }
 }
 

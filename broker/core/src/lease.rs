@@ -1,0 +1,295 @@
+//! Leases: whose a delivered message is, for how long, and how it is given up (SPEC 10.9, 10.10).
+
+use crate::broker::{Broker, Timer, Turn};
+use crate::consumer::malformed;
+use crate::control::Refusal;
+use crate::dead::Death;
+use crate::list::Links;
+use crate::message::State;
+use crate::record::{Change, Place, Record};
+use crate::siphash::siphash;
+use crate::slab::NONE;
+use crate::timers::TimerId;
+use crate::{Departure, Payload};
+use alloc::format;
+use alloc::string::ToString;
+use alloc::vec::Vec;
+use core::time::Duration;
+use serde::{Deserialize, Serialize};
+use switchboard_protocol::queue::{Extend, LEASE_BYTES, LeaseId, LeaseKind, Level, Nack, NackHow};
+use switchboard_protocol::{Header, Instant, Kind, Outcome, decode};
+
+/// A message that is with a consumer.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Lease {
+    /// The half of its id that cannot be guessed.
+    high: u64,
+    pub(crate) message: u32,
+    /// Every connection of this user may give it up.
+    uid: u32,
+    /// The peer with which it ends; [`NONE`] if it has left, or the lease is detached.
+    pub(crate) holder: u32,
+    lease_ns: u64,
+    pub(crate) timer: TimerId,
+    pub(crate) by_peer: Links,
+}
+
+/// A consumer that has lost its connection and not its life has so long to come back.
+const ORPHAN_NS: u64 = 5_000_000_000;
+
+/// Leases given up in one call.
+const ACK_MAX: usize = 16_384;
+
+impl<P: Payload> Broker<P> {
+    /// Makes the lease of a message that is being delivered.
+    pub(crate) fn new_lease(
+        &mut self,
+        now: Instant,
+        message: u32,
+        holder: u32,
+        kind: LeaseKind,
+        lease_ns: u64,
+    ) -> LeaseId {
+        self.queues.leases_given += 1;
+        // With the incarnation, so that a secret used twice gives no lease twice.
+        let words = [u64::from(self.incarnation), self.queues.leases_given];
+        let high = siphash(self.instance.secret, words);
+        let uid = self.peer(holder).identity.uid;
+        let attached = kind == LeaseKind::Attached;
+        let lease = self.queues.leases.insert(Lease {
+            high,
+            message,
+            uid,
+            holder: if attached { holder } else { NONE },
+            lease_ns,
+            timer: TimerId::NONE,
+            by_peer: Links::OUT,
+        });
+        self.queues.messages[message].lease = lease;
+        if attached {
+            let peer = self.peers[holder as usize].as_mut().expect("a consumer that is connected");
+            peer.leases.push(&mut self.queues.leases, lease, |lease| &mut lease.by_peer);
+        } else {
+            self.time_lease(now, lease, lease_ns);
+        }
+        LeaseId { low: self.queues.leases.word(lease), high }
+    }
+
+    fn time_lease(&mut self, now: Instant, lease: u32, ns: u64) {
+        let it = &mut self.queues.leases[lease];
+        self.timers.remove(it.timer);
+        it.timer = self.timers.insert(now.after(Duration::from_nanos(ns)), Timer::Lease(lease));
+    }
+
+    /// Ends a lease; what becomes of the message is decided elsewhere.
+    pub(crate) fn drop_lease(&mut self, lease: u32) {
+        self.let_holder_go(lease);
+        let it = self.queues.leases.remove(lease);
+        self.timers.remove(it.timer);
+        self.queues.messages[it.message].lease = NONE;
+    }
+
+    fn let_holder_go(&mut self, lease: u32) {
+        let holder = core::mem::replace(&mut self.queues.leases[lease].holder, NONE);
+        if holder != NONE {
+            let peer = self.peers[holder as usize].as_mut().expect("a holder that is connected");
+            peer.leases.remove(&mut self.queues.leases, lease, |lease| &mut lease.by_peer);
+        }
+    }
+
+    /// The leased message that an id names, if this peer may give it up.
+    fn find_leased(&self, from: u32, queue: u32, id: LeaseId) -> Option<u32> {
+        let lease = &self.queues.leases[self.queues.leases.find(id.low)?];
+        let valid = lease.high == id.high
+            && lease.uid == self.peer(from).identity.uid
+            && self.queues.messages[lease.message].queue == queue;
+        valid.then_some(lease.message)
+    }
+
+    /// The holder of an attached lease is gone (SPEC 10.9).
+    pub(crate) fn lease_orphaned(&mut self, turn: &mut Turn<'_, P>, lease: u32, how: Departure) {
+        if how.process_ended {
+            return self.come_back(turn, self.queues.leases[lease].message);
+        }
+        self.let_holder_go(lease);
+        let ns = self.queues.leases[lease].lease_ns.min(ORPHAN_NS);
+        self.time_lease(turn.now, lease, ns);
+    }
+
+    /// A lease has run out.
+    pub(crate) fn lease_due(&mut self, turn: &mut Turn<'_, P>, lease: u32) {
+        self.queues.leases[lease].timer = TimerId::NONE;
+        self.come_back(turn, self.queues.leases[lease].message);
+    }
+
+    /// A leased message was not dealt with: it is there again, or has been too often.
+    fn come_back(&mut self, turn: &mut Turn<'_, P>, message: u32) {
+        if self.is_worn_out(message) {
+            self.bury_or_keep(turn, message, Death::Deliveries);
+        } else {
+            self.put_back(turn.now, message, 0);
+        }
+    }
+
+    /// Whether a message has been delivered as often as its queue lets it.
+    fn is_worn_out(&self, message: u32) -> bool {
+        let it = &self.queues.messages[message];
+        let at = &self.queues.table[it.queue];
+        at.object != NONE && at.settings.deliveries_max <= it.deliveries() && !self.is_dead_letter(message)
+    }
+
+    /// Puts a leased message back to its place, to be ready after `delay_ns`.
+    pub(crate) fn put_back(&mut self, now: Instant, message: u32, delay_ns: u64) {
+        self.unplace(message);
+        if delay_ns != 0 {
+            let ready_at = self.wall(now).saturating_add(delay_ns);
+            self.extra_mut(message).ready_at = ready_at;
+        }
+        self.set_state(message, State::Storing);
+        self.place(now, message);
+    }
+
+    // --- calls ---
+
+    /// A call with method 3.
+    pub(crate) fn ack(
+        &mut self,
+        turn: &mut Turn<'_, P>,
+        from: u32,
+        queue: u32,
+        header: &Header,
+        body: &[u8],
+    ) -> Result<(), Refusal> {
+        let (ids, rest) = body.as_chunks::<LEASE_BYTES>();
+        if ids.is_empty() || !rest.is_empty() {
+            return Err((Outcome::Invalid, "an Ack is leases of 16 bytes (SPEC 10.10)".to_string()));
+        }
+        if ACK_MAX < ids.len() {
+            return Err((Outcome::TooLarge, format!("{} leases in one Ack; at most {ACK_MAX}", ids.len())));
+        }
+        let at = &self.queues.table[queue];
+        let (level, id) = (at.level(), at.id);
+        self.check_writable(level)?;
+        let mut gone = Vec::new();
+        let mut done = Vec::new();
+        let mut acked = 0;
+        for bytes in ids {
+            let message = self.find_leased(from, queue, LeaseId::from_bytes(bytes));
+            if 1 < ids.len() {
+                done.push(u8::from(message.is_none()));
+            }
+            let Some(message) = message else { continue };
+            acked += 1;
+            if level != Level::Memory {
+                gone.push(Place { queue: id, position: self.queues.messages[message].position });
+            }
+            self.remove_message(turn.now, message);
+        }
+        self.queues.table[queue].counts.acked += acked;
+        if ids.len() == 1 && acked == 0 {
+            return Err(lease_lost());
+        }
+        let change = (!gone.is_empty()).then(|| Record::Change(Change { gone, ..Change::default() }));
+        self.answer_changed(turn, from, header, level, change, done);
+        Ok(())
+    }
+
+    /// A call with method 4.
+    pub(crate) fn nack(
+        &mut self,
+        turn: &mut Turn<'_, P>,
+        from: u32,
+        queue: u32,
+        header: &Header,
+        body: &[u8],
+    ) -> Result<(), Refusal> {
+        let ask: Nack = decode(body).ok_or_else(malformed)?;
+        let Some(how) = NackHow::from_wire(ask.how) else {
+            return Err((Outcome::Invalid, format!("no Nack has the number {} (SPEC 10.10)", ask.how)));
+        };
+        let level = self.queues.table[queue].level();
+        self.check_writable(level)?;
+        let message = self.find_leased(from, queue, ask.lease).ok_or_else(lease_lost)?;
+        let death = match how {
+            NackHow::Requeue => {
+                let it = &mut self.queues.messages[message];
+                it.set_deliveries(it.deliveries().saturating_sub(1));
+                None
+            }
+            NackHow::Fail => self.is_worn_out(message).then_some(Death::Deliveries),
+            NackHow::Dead => (!self.is_dead_letter(message)).then_some(Death::Refused),
+        };
+        let before = self.storage.position();
+        let word = self.queues.messages.word(message);
+        match death {
+            Some(death) => self.bury_or_keep(turn, message, death),
+            None => self.put_back(turn.now, message, ask.delay_ns),
+        }
+        // A record was appended where it was buried; where it is still here, one is due.
+        if self.storage.position() != before {
+            let log = self.storage.position();
+            let call = self.enter_call(turn, from, NONE, header);
+            let reply = Header { method: level as u32, epoch: log, ..Header::new(Kind::Reply) };
+            self.answer_when_stored(turn, call, log, level, reply, Vec::new());
+            return Ok(());
+        }
+        let stays = self.queues.messages.find(word).filter(|&it| self.queues.messages[it].queue == queue);
+        let delivered = stays.and_then(|message| self.delivered_of(message));
+        let record = delivered.map(|it| Record::Delivered(alloc::vec![it]));
+        self.answer_changed(turn, from, header, level, record, Vec::new());
+        Ok(())
+    }
+
+    /// Answers a call that has changed a queue, once its record is as safe as the queue promises.
+    pub(crate) fn answer_changed(
+        &mut self,
+        turn: &mut Turn<'_, P>,
+        from: u32,
+        header: &Header,
+        level: Level,
+        record: Option<Record>,
+        body: Vec<u8>,
+    ) {
+        let mut reply = Header { method: level as u32, ..Header::new(Kind::Reply) };
+        match record {
+            None => {
+                reply.handle = header.handle;
+                reply.call = header.call;
+                self.counters.outcomes[Outcome::Reply as usize] += 1;
+                let tail = if body.is_empty() { crate::SendTail::Empty } else { crate::SendTail::Own(body) };
+                self.push(turn, from, reply, tail);
+            }
+            Some(record) => {
+                let log = self.append(turn, &record, None, level == Level::Disk);
+                reply.epoch = log;
+                let call = self.enter_call(turn, from, NONE, header);
+                self.answer_when_stored(turn, call, log, level, reply, body);
+            }
+        }
+    }
+
+    /// A call with method 5.
+    pub(crate) fn extend(
+        &mut self,
+        turn: &mut Turn<'_, P>,
+        from: u32,
+        queue: u32,
+        header: &Header,
+        body: &[u8],
+    ) -> Result<(), Refusal> {
+        let ask: Extend = decode(body).ok_or_else(malformed)?;
+        let message = self.find_leased(from, queue, ask.lease).ok_or_else(lease_lost)?;
+        let lease = self.queues.messages[message].lease;
+        // An attached one lasts as long as its holder, which is here.
+        if self.queues.leases[lease].holder == NONE {
+            self.time_lease(turn.now, lease, ask.by_ns);
+        }
+        self.reply_at_once(turn, from, header, Vec::new());
+        Ok(())
+    }
+}
+
+fn lease_lost() -> Refusal {
+    let message = "the lease is over: acknowledged, run out, of an earlier broker, or of somebody else";
+    (Outcome::LeaseLost, message.to_string())
+}
