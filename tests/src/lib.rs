@@ -3,3 +3,4 @@
 pub mod queue_worlds;
 pub mod rig;
 pub mod session_worlds;
+pub mod shadow;

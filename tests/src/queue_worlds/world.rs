@@ -18,6 +18,7 @@ use switchboard_protocol::{
 
 use super::model::{Checked, Lease, Message, Model, Presence, Survival};
 use crate::session_worlds::Dice;
+use crate::shadow::Shadow;
 
 /// A bug that is planted between the core, the log and the clients, for the model to see.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -140,6 +141,8 @@ struct Client {
 struct World {
     dice: Dice,
     core: Broker<Vec<u8>>,
+    /// A core that is told what a recording has, if there is one.
+    shadow: Option<Shadow>,
     writer: Option<Writer<SimDisk>>,
     batch: Batch,
     incarnation: u32,
@@ -160,7 +163,17 @@ struct World {
 
 /// Lives a world through; the error says what promise was broken, and what happened before.
 pub fn run(seed: u64, bug: Option<Bug>) -> Result<Summary, String> {
-    let mut world = World::new(seed, bug);
+    run_world(World::new(seed, bug))
+}
+
+/// The same with a shadow beside each broker.
+pub fn run_shadowed(seed: u64, shadow: Shadow) -> Result<Summary, String> {
+    let mut world = World::new(seed, None);
+    world.shadow = Some(shadow);
+    run_world(world)
+}
+
+fn run_world(mut world: World) -> Result<Summary, String> {
     let end = world.live().and_then(|()| world.drain());
     match end {
         Ok(()) => Ok(world.summary),
@@ -202,6 +215,7 @@ impl World {
         let disk = SimDisk::new(dice.roll());
         let mut world = Self {
             core: broker(1, 1),
+            shadow: None,
             dice,
             writer: None,
             batch: Batch::default(),
@@ -234,6 +248,9 @@ impl World {
         self.batch = Batch::default();
         self.clients.clear();
         self.core = broker(self.incarnation, self.now);
+        if let Some(shadow) = &mut self.shadow {
+            shadow.forget();
+        }
         let layout = Layout { preallocated_bytes: 4096, salt: self.dice.roll() as u32 };
         let mut records = Vec::new();
         let recovered = recover(disk, layout, &mut |record| {
@@ -718,7 +735,10 @@ impl World {
 
     fn handle(&mut self, input: Input<Vec<u8>>) -> Checked {
         let mut effects = Vec::new();
-        self.core.handle(Instant(self.now), input, &mut effects);
+        match &mut self.shadow {
+            None => self.core.handle(Instant(self.now), input, &mut effects),
+            Some(shadow) => shadow.handle(&mut self.core, Instant(self.now), input, &mut effects)?,
+        }
         self.core.check_invariants();
         self.summary.inputs += 1;
         if self.bug == Some(Bug::OrderSwapped) {
