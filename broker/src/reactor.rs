@@ -25,6 +25,7 @@ use crate::identity::identity;
 use crate::link::Links;
 use crate::log::{LOG, Log};
 use crate::logger::{Level, Logger};
+use crate::out_queue::OutQueue;
 use crate::recorder::Recorder;
 
 /// Everything the loop owns.
@@ -78,11 +79,16 @@ struct Outbox<'a> {
 impl Outbox<'_> {
     #[inline]
     fn send(&mut self, to: PeerId, header: &Header, tail: SendTail<Slice>) {
+        self.add(to, |out, buffers| out.push(header, tail, buffers));
+    }
+
+    #[inline(always)]
+    fn add(&mut self, to: PeerId, push: impl FnOnce(&mut OutQueue, &mut Buffers)) {
         let Some(link) = self.links.get_mut(to) else { return };
         if link.mute {
             return;
         }
-        link.out.push(header, tail, self.buffers);
+        push(&mut link.out, self.buffers);
         if !link.touched {
             link.touched = true;
             self.touched.push(to);
@@ -92,7 +98,7 @@ impl Outbox<'_> {
 
 impl Effects<Slice> for Outbox<'_> {
     fn forward(&mut self, to: PeerId, header: &Header, tail: &Slice) {
-        self.send(to, header, SendTail::Forward(tail.clone()));
+        self.add(to, |out, buffers| out.forward(header, tail, buffers));
     }
 
     fn push(&mut self, effect: Effect<Slice>) {

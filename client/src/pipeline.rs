@@ -3,10 +3,11 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::driver::{Awaits, End, Owner, Patience, Shared, Until};
-use crate::{CallBuilder, CallError, Reply, Service};
+use crate::driver::{Awaits, Guard, MailId, Mailbox, Patience, Shared, Until};
+use crate::session::CallSpec;
+use crate::{CallBuilder, CallError, Context, Reply, Service};
 
-/// Keeps up to `depth` calls open from one thread. Calls that are submitted are written together, and
+/// Keeps up to `depth` calls open from one thread. Calls that are submitted are sent together, and
 /// whatever ends were read together are handed over together, in the order in which they came. Made by
 /// [`Service::pipeline`]. Dropping it cancels what is open.
 ///
@@ -33,26 +34,41 @@ pub struct Pipeline {
     depth: usize,
     open: usize,
     mailbox: u32,
-    ended: Vec<(u64, End)>,
+    /// What the program calls each of its calls.
+    tags: Vec<u64>,
+    /// Places of `tags` that are free.
+    free: Vec<u32>,
+    /// Calls that [`Pipeline::wait`] will open: all under one lock, with one look at the clock.
+    staged: Vec<Staged>,
+    /// Their payloads, in their order.
+    bytes: Vec<u8>,
+    ended: Mailbox,
 }
+
+struct Staged {
+    call: u32,
+    len: u32,
+}
+
+/// Longer payloads are not copied once more.
+const STAGED_BYTES_MAX: usize = 1 << 10;
 
 impl Pipeline {
     pub(crate) fn new(service: &Service, depth: usize) -> Result<Self, CallError> {
         let board = &service.target.board;
         let (mut state, _) = board.handle_of(board.lock(), &service.target, board.default_deadline())?;
-        let free = state.mailboxes.iter().position(Option::is_none);
-        let mailbox = free.unwrap_or_else(|| {
-            state.mailboxes.push(None);
-            state.mailboxes.len() - 1
-        });
-        state.mailboxes[mailbox] = Some(Vec::with_capacity(depth));
+        let mailbox = state.add_mailbox();
         board.release(state);
         Ok(Self {
             service: service.clone(),
             depth: depth.max(1),
             open: 0,
-            mailbox: mailbox as u32,
-            ended: Vec::with_capacity(depth),
+            mailbox,
+            tags: Vec::new(),
+            free: Vec::new(),
+            staged: Vec::new(),
+            bytes: Vec::new(),
+            ended: Mailbox::default(),
         })
     }
 
@@ -66,41 +82,60 @@ impl Pipeline {
         self.open >= self.depth
     }
 
-    /// Adds a call of method 0; its end comes with `tag`. Small ones are
-    /// written together by [`Pipeline::wait`], a large one as far as the socket takes it at once.
+    /// Adds a call of method 0; its end comes with `tag`. Short ones are sent together by
+    /// [`Pipeline::wait`], a long one as far as the socket takes it at once, behind those before it. What
+    /// this thread calls or sends otherwise meanwhile goes before what is not sent yet.
     ///
     /// # Errors
     ///
-    /// `Busy` if it is full, or beyond the broker's limit of open calls; `TooLarge`, `PeerDied`.
+    /// `Busy` if it is full. What else may be wrong is told here (as by [`Pipeline::submit_call`]) or is
+    /// how the call ends.
     #[inline]
     pub fn submit(&mut self, tag: u64, payload: &[u8]) -> Result<(), CallError> {
-        let service = self.service.clone();
-        self.submit_call(tag, service.request().payload(payload))
+        if payload.len() > STAGED_BYTES_MAX || Context::current().is_some() {
+            let service = self.service.clone();
+            return self.submit_call(tag, service.request().payload(payload));
+        }
+        if self.is_full() {
+            return Err(self.full());
+        }
+        self.bytes.extend_from_slice(payload);
+        let call = self.number(tag);
+        self.staged.push(Staged { call, len: payload.len() as u32 });
+        self.open += 1;
+        Ok(())
     }
 
     /// Adds a call with all that can be said about it; it must be of this pipeline's service.
     ///
     /// # Errors
     ///
-    /// As [`Pipeline::submit`].
+    /// `Busy` if it is full, or beyond the broker's limit of open calls; `TooLarge`, `PeerDied`.
     pub fn submit_call(&mut self, tag: u64, call: CallBuilder<'_>) -> Result<(), CallError> {
         if self.is_full() {
-            let message = format!("{} calls are open in this pipeline, which is its depth", self.open);
-            return Err(CallError::new(switchboard_protocol::Outcome::Busy, message));
+            return Err(self.full());
         }
+        let board = Arc::clone(&self.service.target.board);
+        let state = self.open_staged(&board);
         let (entries, connection) = call.entries();
         let params = call.params(false, &entries, connection);
-        let board = self.board();
-        let (state, handle) = board.handle_of(board.lock(), &self.service.target, params.deadline)?;
-        let owner = Owner::Mailbox { slot: self.mailbox, tag };
-        let (state, _) =
-            board.open_call(state, handle, &params, call.payload_bytes(), owner, Patience::Never)?;
+        let payload = call.payload_bytes();
+        let (mut state, handle) = board.handle_of(state, &self.service.target, params.deadline)?;
+        let lent = state.lends(payload);
+        let number = self.number(tag);
+        if let Err(error) = state.open_mail(self.mail(number), handle, &params, payload, lent) {
+            self.free.push(number);
+            return Err(error);
+        }
+        if lent {
+            state = board.write_lent(state, payload, Patience::Never);
+        }
         board.release(state);
         self.open += 1;
         Ok(())
     }
 
-    /// Writes what was submitted, waits until at least one call has ended (none if none is open), and
+    /// Sends what was submitted, waits until at least one call has ended (none if none is open), and
     /// hands over all that have. Returns how many that were.
     ///
     /// # Errors
@@ -110,11 +145,12 @@ impl Pipeline {
         if self.open == 0 {
             return Ok(0);
         }
+        let board = Arc::clone(&self.service.target.board);
+        let state = self.open_staged(&board);
         let slot = self.mailbox as usize;
         let ended = &mut self.ended;
-        let board = Arc::clone(&self.service.target.board);
         let (state, _) = board.wait(
-            board.lock(),
+            state,
             Until::CallEnds,
             Awaits::Mailbox(self.mailbox),
             |_, _| {},
@@ -130,28 +166,75 @@ impl Pipeline {
         board.release(state);
         let count = self.ended.len();
         self.open -= count;
-        for (tag, end) in self.ended.drain(..) {
-            each(tag, end.map(|reply| Reply::of(&board, reply)));
-        }
+        let Self { ended, tags, free, .. } = self;
+        ended.hand_over(|call, end| {
+            free.push(call);
+            each(tags[call as usize], end.map(|reply| Reply::of(&board, reply)));
+        });
         Ok(count)
     }
 
-    fn board(&self) -> &Arc<Shared> {
-        &self.service.target.board
+    /// Opens what was staged, to be written with whatever is written next.
+    fn open_staged<'a>(&mut self, board: &'a Arc<Shared>) -> Guard<'a> {
+        let state = board.lock();
+        if self.staged.is_empty() {
+            return state;
+        }
+        // Of all of them: they are sent now.
+        let deadline = board.default_deadline();
+        let (mut state, handle) = match board.handle_of(state, &self.service.target, deadline) {
+            Ok((state, handle)) => (state, Ok(handle)),
+            Err(error) => (board.lock(), Err(error)),
+        };
+        let mut rest = &self.bytes[..];
+        for &Staged { call, len } in &self.staged {
+            let payload;
+            (payload, rest) = rest.split_at(len as usize);
+            let mail = self.mail(call);
+            let opened = match &handle {
+                &Ok(handle) => {
+                    let spec = CallSpec { handle, deadline, payload, ..CallSpec::default() };
+                    state.session.call(mail.to_tag(), &spec).map(drop).map_err(CallError::from)
+                }
+                Err(error) => Err(error.clone()),
+            };
+            if let Err(error) = opened {
+                state.end_mail(mail, Err(error));
+            }
+        }
+        self.staged.clear();
+        self.bytes.clear();
+        state
+    }
+
+    #[inline]
+    fn mail(&self, call: u32) -> MailId {
+        MailId { mailbox: self.mailbox, call }
+    }
+
+    /// A number for a call.
+    #[inline]
+    fn number(&mut self, tag: u64) -> u32 {
+        if let Some(call) = self.free.pop() {
+            self.tags[call as usize] = tag;
+            return call;
+        }
+        self.tags.push(tag);
+        (self.tags.len() - 1) as u32
+    }
+
+    #[cold]
+    fn full(&self) -> CallError {
+        let message = format!("{} calls are open in this pipeline, which is its depth", self.open);
+        CallError::new(switchboard_protocol::Outcome::Busy, message)
     }
 }
 
 impl Drop for Pipeline {
     fn drop(&mut self) {
-        let board = self.board();
+        let board = &self.service.target.board;
         let mut state = board.lock();
-        state.mailboxes[self.mailbox as usize] = None;
-        let mailbox = self.mailbox;
-        let open =
-            state.tickets.extract(|owner| matches!(owner, Owner::Mailbox { slot, .. } if *slot == mailbox));
-        for ticket in open {
-            state.discard_ticket(ticket);
-        }
+        state.remove_mailbox(self.mailbox);
         board.write_and_release(state);
     }
 }

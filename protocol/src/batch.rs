@@ -17,7 +17,7 @@ pub struct Part<'a> {
     pub payload: &'a [u8],
 }
 
-/// The messages of a batch, in order. [`Parts::is_whole`] tells whether they make one.
+/// The messages of a batch, in order. [`Parts::count_whole`] tells whether they make one.
 #[derive(Clone, Copy, Debug)]
 pub struct Parts<'a> {
     rest: &'a [u8],

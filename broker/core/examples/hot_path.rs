@@ -1,9 +1,11 @@
 //! The broker's hot path with nothing around it: calls and sends through the core, from one client
-//! to one server, and messages to topics. `hot_path WHAT COUNT` with WHAT `call`, `deadline` (calls with
-//! one), `send`, `publish` (to one subscriber), `fanout` (to a hundred, COUNT deliveries) or `pattern` (to
-//! a hundred that subscribed by one); `tests/bench/instructions` runs it under callgrind and says what one
-//! message costs. Frames go as they do in the daemon:
-//! patched where they lie, and copied once.
+//! The broker's hot path with nothing around it: calls and sends through the core, from one client
+//! to one server, messages to topics and through queues. `hot_path WHAT COUNT` with WHAT `call`, `deadline`
+//! (calls with one), `send`, `publish` (to one subscriber), `fanout` (to a hundred, COUNT deliveries),
+//! `pattern` (to a hundred that subscribed by one), `queue` (push, its reply, the delivery and its
+//! acknowledgement) or `queue-deep` (the same behind a million messages); `tests/bench/instructions` runs
+//! it under callgrind and says what one message costs. Frames go as they do in the daemon: patched where
+//! they lie, and copied once.
 
 use serde::{Deserialize, Serialize};
 use std::hint::black_box;
@@ -11,9 +13,11 @@ use switchboard_core::{
     Broker, Effect, Effects, Identity, Input, Instance, Limits, Payload, Policy, SendTail, Settings,
 };
 use switchboard_protocol::control::{Open, Opened, Operation, Serve, Served};
+use switchboard_protocol::queue::{CreateQueue, LeaseId, Pop};
 use switchboard_protocol::topic::Subscribe;
 use switchboard_protocol::{
-    HELLO_MAGIC, Header, Hello, Instant, Kind, PeerId, Rights, VERSION, Verb, decode, encode, flags,
+    HELLO_MAGIC, Header, Hello, Instant, Kind, ObjectKind, PeerId, Rights, VERSION, Verb, decode, encode,
+    flags,
 };
 
 /// A payload that costs nothing, so that only the broker is counted.
@@ -54,7 +58,11 @@ fn main() {
         "publish" => world.publishes(count, 1, false),
         "fanout" => world.publishes(count, 100, false),
         "pattern" => world.publishes(count, 100, true),
-        other => panic!("`{other}` is none of call, deadline, send, publish, fanout, pattern"),
+        "queue" => world.queue(count, 0),
+        "queue-deep" => world.queue(count, 1_000_000),
+        other => {
+            panic!("`{other}` is none of call, deadline, send, publish, fanout, pattern, queue, queue-deep")
+        }
     }
     println!("{what}: {count}");
 }
@@ -69,6 +77,8 @@ struct Sent {
     /// Items and credits, since somebody set these to 0.
     items: u32,
     credits: u32,
+    /// Everything that was sent, where somebody wants to know.
+    all: Option<Vec<(PeerId, Header)>>,
 }
 
 impl Effects<Bytes> for Sent {
@@ -91,6 +101,9 @@ impl Sent {
         (self.to, self.header) = (Some(to), Some(*header));
         self.items += u32::from(header.kind == Kind::Item);
         self.credits += u32::from(header.kind == Kind::Credit);
+        if let Some(all) = &mut self.all {
+            all.push((to, *header));
+        }
     }
 }
 
@@ -220,6 +233,71 @@ impl World {
             let header = Header { call: request.call, ..Header::new(Kind::Reply) };
             self.frame(SERVER, header, self.payload.clone());
             black_box(self.sent());
+        }
+    }
+
+    /// The headers of the frames that the last input sent; their bytes leave at once.
+    fn all_sent(&mut self) -> [Option<Header>; 2] {
+        let all = self.effects.all.as_mut().expect("somebody wants to know");
+        let mut sent = [None; 2];
+        for (place, one) in sent.iter_mut().zip(all.drain(..)) {
+            *place = Some(one);
+        }
+        sent.map(|sent| {
+            let (peer, header) = sent?;
+            self.handle(Input::Wrote { peer, bytes: (header.len as usize).next_multiple_of(16) });
+            Some(header)
+        })
+    }
+
+    fn queue(&mut self, count: u64, deep: u64) {
+        let body = |bytes: Vec<u8>| Bytes(bytes.into());
+        let create = CreateQueue {
+            name: "hot.queue".into(),
+            messages_max: deep + 10,
+            bytes_max: 1 << 40,
+            ..CreateQueue::default()
+        };
+        let header = Header { method: Operation::CreateQueue as u32, ..Header::new(Kind::Call) };
+        self.frame(CLIENT, header, body(encode(&create)));
+        let open = |rights: Verb| Open {
+            name: "hot.queue".into(),
+            kind: ObjectKind::Queue as u8,
+            rights: rights.right().0,
+            on_behalf_of: 0,
+        };
+        let header = Header { method: Operation::Open as u32, ..Header::new(Kind::Call) };
+        self.frame(CLIENT, header, body(encode(&open(Verb::Push))));
+        let push = decode::<Opened>(&self.own_body()).expect("opened").handle;
+        self.frame(SERVER, header, body(encode(&open(Verb::Pop))));
+        let pop = decode::<Opened>(&self.own_body()).expect("opened").handle;
+        self.effects.all = Some(Vec::new());
+        for _ in 0..deep {
+            let header = Header { handle: push, method: 1, ..Header::new(Kind::Call) };
+            self.frame(CLIENT, header, Bytes([7; 64].as_slice().into()));
+            black_box(self.all_sent());
+        }
+        let header =
+            Header { handle: pop, method: 2, call: 1 << 32, flags: flags::STREAM, ..Header::new(Kind::Call) };
+        self.frame(SERVER, header, body(encode(&Pop::default())));
+        let header = Header { call: 1 << 32, seq: count, ..Header::new(Kind::Credit) };
+        if deep == 0 {
+            self.frame(SERVER, header, self.empty.clone());
+        }
+        for _ in 0..count {
+            let header = Header { handle: push, method: 1, ..Header::new(Kind::Call) };
+            self.frame(CLIENT, header, self.payload.clone());
+            let mut sent = self.all_sent();
+            if deep != 0 {
+                let header = Header { call: 1 << 32, seq: 1, ..Header::new(Kind::Credit) };
+                self.frame(SERVER, header, self.empty.clone());
+                sent = [None, self.all_sent()[0]];
+            }
+            let item = sent[1].expect("a delivery");
+            let lease = LeaseId { low: item.epoch, high: item.caller };
+            let header = Header { handle: pop, method: 3, call: 2, ..Header::new(Kind::Call) };
+            self.frame(SERVER, header, body(lease.to_bytes().to_vec()));
+            black_box(self.all_sent());
         }
     }
 

@@ -21,8 +21,9 @@ impl<P: Payload> Broker<P> {
         let storage = &self.storage;
         let (bytes, live) = (storage.bytes, storage.live_bytes);
         let sparse = SEGMENTS_MIN < storage.segments.len() && 4 * live < bytes;
-        let crowded =
-            self.limits.log_bytes_max / 2 < bytes && live + live / 4 + self.limits.segment_bytes < bytes;
+        let most = self.limits.log_bytes_max;
+        let waste = bytes.saturating_sub(live);
+        let crowded = most / 2 < bytes && live / 4 + self.limits.segment_bytes.min(most / 8) < waste;
         storage.is_ready()
             && 1 < storage.segments.len()
             && (sparse || crowded)

@@ -87,7 +87,7 @@ impl<P: Payload> Broker<P> {
         let Some(to) = self.dead_letters_of(turn, queue) else { return false };
         let at = &self.queues.table[to];
         // What was promised to survive goes nowhere where it would not.
-        let weaker = level != Level::Memory && at.level() == Level::Memory;
+        let weaker = at.level() < level;
         if weaker || self.check_writable(at.level()).is_err() || at.is_full(1, bytes) {
             return false;
         }

@@ -35,7 +35,7 @@ pub(crate) struct Mark {
 pub(crate) const MARKS_MAX: usize = 65_536;
 /// How long it does (SPEC 10.13).
 pub(crate) const KEPT_NS: u64 = 24 * 60 * 60 * 1_000_000_000;
-/// Bytes that a mark takes in the log, near enough.
+/// Bytes that a mark takes in the log at most.
 pub(crate) const MARK_COST: u64 = 96;
 
 impl<P: Payload> Broker<P> {

@@ -416,6 +416,7 @@ impl<P: Payload> Broker<P> {
             assert!(line.iter().all(|&one| self.topics.held[one].topic == topic));
             let holding = self.topics.holding.iter().filter(|&&one| one == topic).count();
             assert_eq!(holding, usize::from(!line.is_empty()), "a topic with held messages is looked at");
+            assert!(self.waits_for_good_reason(topic), "what is held back goes once there is room");
             kept += it.kept_bytes;
             held += it.held.len();
             remembered += it.audience.len() as u64;

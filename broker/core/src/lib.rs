@@ -21,6 +21,7 @@ mod digest;
 mod effect;
 mod group;
 mod handle;
+mod held;
 mod identity;
 mod input;
 mod invariants;

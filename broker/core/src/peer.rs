@@ -494,7 +494,12 @@ impl<P: Payload> Broker<P> {
         }
         peer.unread = peer.unread.saturating_sub(bytes as u64);
         let owing = peer.charged != 0 || peer.holds & hold::UNREAD != 0;
-        if owing || !peer.credits_due.is_empty() || !peer.stalled.is_empty() {
+        let stalled = !peer.credits_due.is_empty()
+            || !peer.stalled.is_empty()
+            || !peer.subscriptions_stalled.is_empty()
+            || !peer.consumers_stalled.is_empty();
+        // A message may be held back for want of room in this very queue.
+        if owing || stalled || !self.topics.holding.is_empty() {
             self.make_use_of_room(turn, slot);
         }
     }

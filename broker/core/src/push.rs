@@ -133,7 +133,12 @@ impl<P: Payload> Broker<P> {
         let mut queues = alloc::vec![queue];
         for word in words {
             let handle = self.find_handle(from, u64::from_le_bytes(*word))?;
-            queues.push(self.queue_by(handle, Verb::Push.right())?);
+            let queue = self.queue_by(handle, Verb::Push.right())?;
+            if queues.contains(&queue) {
+                let name = &self.queues.table[queue].settings.name;
+                return Err((Outcome::Invalid, format!("`{name}` is named twice (SPEC 10.3)")));
+            }
+            queues.push(queue);
         }
         Ok(queues)
     }
@@ -195,7 +200,7 @@ impl<P: Payload> Broker<P> {
         } else {
             for (at, &queue) in queues.iter().enumerate() {
                 let (count, bytes) = load_of(parts.iter().filter(|part| part.queue as usize == at));
-                self.check_one_of_several(queues, at, queue, count, bytes)?;
+                self.check_one_of_several(queue, count, bytes)?;
             }
         }
         self.check_queued_quota(user, uid, count, bytes)?;
@@ -361,18 +366,7 @@ impl<P: Payload> Broker<P> {
     }
 
     /// Of a push to several queues, each must have room now.
-    fn check_one_of_several(
-        &self,
-        queues: &[u32],
-        at: usize,
-        queue: u32,
-        count: u64,
-        bytes: u64,
-    ) -> Result<(), Refusal> {
-        if queues[..at].contains(&queue) {
-            let name = &self.queues.table[queue].settings.name;
-            return Err((Outcome::Invalid, format!("`{name}` is named twice (SPEC 10.3)")));
-        }
+    fn check_one_of_several(&self, queue: u32, count: u64, bytes: u64) -> Result<(), Refusal> {
         if let Some(why) = self.bound_of(queue, count, bytes) {
             return Err((Outcome::TooLarge, why));
         }

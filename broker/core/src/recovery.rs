@@ -8,7 +8,7 @@ use crate::broker::{Broker, Turn};
 use crate::dedupe::{KEPT_NS, MARK_COST};
 use crate::list::Links;
 use crate::message::{Extra, Message, State};
-use crate::queue::QUEUE_COST;
+use crate::queue::cost_of;
 use crate::record::{Change, Entry, MarkTaken, QueueMade, Record, Retained};
 use crate::slab::NONE;
 use crate::storage::{Kept, Thing, record_bytes};
@@ -277,7 +277,8 @@ impl<P: Payload> Broker<P> {
         at.logged = logged;
         let same = at.settings == settings_of(&made);
         at.segment = segment;
-        self.storage.hold_in(segment, Thing::Queue(queue), QUEUE_COST);
+        at.cost = cost_of(&at.settings);
+        self.storage.hold_in(segment, Thing::Queue(queue), at.cost);
         for (position, message) in staged.messages {
             self.attach_at(message, queue, position);
             let cost = self.message_cost(message);

@@ -3,13 +3,14 @@
 use crate::broker::{Broker, Timer};
 use crate::call::Call;
 use crate::handle::Grip;
+use crate::held::Held;
 use crate::object::{Object, Server};
 use crate::peer::{Peer, Stage};
 use crate::queue::Queues;
 use crate::signal::Left;
 use crate::subscription::{Pending, Subscription};
 use crate::timers::Timers;
-use crate::topic::{Held, Publication, REMEMBERED_EACH, Topic};
+use crate::topic::{Publication, REMEMBERED_EACH, Topic};
 use crate::waiting::Waiting;
 use crate::will::{WILLS_MAX, Will};
 use crate::{Limits, Payload};

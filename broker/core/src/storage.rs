@@ -121,8 +121,8 @@ pub(crate) enum Unsafe {
 const UNWRITTEN_MAX: u64 = 64 << 20;
 /// What a record takes beside its bytes, which fill up words of 8.
 const RECORD_BYTES: u64 = 24;
-/// What a retained message takes beside its bytes.
-const RETAINED_COST: u64 = 96;
+/// What a retained message takes beside its bytes and its topic's name.
+const RETAINED_COST: u64 = 64;
 
 impl<P> Storage<P> {
     pub(crate) fn new() -> Self {
@@ -526,7 +526,8 @@ impl<P: Payload> Broker<P> {
     }
 
     pub(crate) fn retained_cost(&self, retained: u32) -> u64 {
-        RETAINED_COST + self.storage.retained[retained].tail.len() as u64
+        let it = &self.storage.retained[retained];
+        RETAINED_COST + (it.name.as_str().len() + it.tail.len()) as u64
     }
 
     /// Whether a thing is there, and in this segment.

@@ -390,7 +390,8 @@ impl<P: Payload> Broker<P> {
             if wanted == 0 {
                 break;
             }
-            let it = self.topics.table[topic].kept[at].clone();
+            // Of a batch only the latest, as of single messages.
+            let it = self.topics.table[topic].kept[at].clone().latest(wanted.min(messages_left));
             let area = by_pattern.then(|| self.area_of(topic, &it));
             let bytes = it.bytes(area.as_ref());
             let messages = u64::from(it.messages);
@@ -795,6 +796,8 @@ impl<P: Payload> Broker<P> {
         if !self.peer(slot).subscriptions_stalled.is_empty() {
             self.drain(turn, slot, &mut { DRAIN_MAX });
         }
+        // One that has nothing waiting may take directly what its user's quota does not let it queue.
+        self.release_later();
     }
 
     /// Gives the stalled subscriptions of a peer what waits, in turns, until one has no room again.

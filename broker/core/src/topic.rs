@@ -3,13 +3,12 @@
 //! Who is subscribed to a topic is remembered with it, and looked up anew only where the set of
 //! subscriptions, or the policy, has changed since. So a message costs a walk over those it goes to.
 
-use crate::broker::{Broker, Timer, Turn, Work};
-use crate::call::Target;
+use crate::broker::{Broker, Turn};
 use crate::control::Refusal;
-use crate::list::{Links, List};
+use crate::held::Held;
+use crate::list::List;
 use crate::slab::{NONE, Slab};
-use crate::subscription::{Chore, Needs, Pending, Subscription};
-use crate::timers::TimerId;
+use crate::subscription::{Pending, Subscription};
 use crate::trie::Trie;
 use crate::{Identity, Payload, SendTail, TopicSettings};
 use alloc::collections::{BTreeMap, VecDeque};
@@ -21,8 +20,8 @@ use serde::{Deserialize, Serialize};
 use switchboard_protocol::queue::Level;
 use switchboard_protocol::topic::{Delivery, SlowPolicy, TopicInfo};
 use switchboard_protocol::{
-    EXTENSION_BYTES_MAX, Extensions, ExtensionsBuilder, HEADER_BYTES, Header, Instant, Kind, Name,
-    ObjectKind, Outcome, Parts, PeerId, Tail, Verb, extension_type, flags, padded,
+    EXTENSION_BYTES_MAX, Extensions, ExtensionsBuilder, HEADER_BYTES, Header, Kind, Name, ObjectKind,
+    Outcome, Parts, PeerId, Tail, Verb, extension_type, flags, padded, write_part,
 };
 
 /// All topics, and who listens to them.
@@ -52,9 +51,9 @@ pub(crate) struct Topics<P> {
     /// Topics with held messages, each once, in the order in which they are looked at.
     pub(crate) holding: VecDeque<u32>,
     /// Whether [`Chore::Release`] is to be done.
-    releasing: bool,
+    pub(crate) releasing: bool,
     /// Whether something has changed that may let a held message go since its round began.
-    release_again: bool,
+    pub(crate) release_again: bool,
     /// Peers for whom something waits although they have read everything: there is no room for it with
     /// their user's other connections.
     pub(crate) parched: VecDeque<PeerId>,
@@ -87,7 +86,7 @@ pub(crate) struct Topic<P> {
     /// peer side by side.
     pub(crate) audience: Vec<u32>,
     /// How many of them hold publishers back.
-    blocking: u32,
+    pub(crate) blocking: u32,
     /// Of [`Topics`]; 0 where the audience is not known.
     generation: u64,
     /// The extension that tells subscribers by pattern the name; made when first needed.
@@ -128,22 +127,6 @@ pub(crate) struct Post<P> {
     kept: bool,
 }
 
-/// A message that is not published before every subscription has room for it.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(bound = "P: Payload")]
-pub(crate) struct Held<P> {
-    pub(crate) origin: Origin,
-    /// The frame as it came, priority and deadline as they count.
-    pub(crate) header: Header,
-    pub(crate) tail: P,
-    pub(crate) from: PeerId,
-    pub(crate) user: u32,
-    pub(crate) topic: u32,
-    /// Of a message that no call waits for.
-    pub(crate) timer: TimerId,
-    pub(crate) by_topic: Links,
-}
-
 /// By what a message is published.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Origin {
@@ -162,8 +145,8 @@ pub(crate) struct Published {
     /// Subscriptions it went to.
     subscriptions: u32,
     /// Where its topic is durable, its position in the log.
-    position: Option<u64>,
-    level: Level,
+    pub(crate) position: Option<u64>,
+    pub(crate) level: Level,
 }
 
 /// Places in remembered audiences for each subscription that there may be.
@@ -215,6 +198,10 @@ impl<P: Payload> Topics<P> {
         self.generation += 1;
     }
 
+    pub(crate) fn knows_audience(&self, topic: u32) -> bool {
+        self.table[topic].generation == self.generation
+    }
+
     /// The subscriptions by handle of one topic are others than before.
     pub(crate) fn change_audience(&mut self, topic: u32) {
         self.table[topic].generation = 0;
@@ -229,6 +216,26 @@ impl<P: Payload> Publication<P> {
             None => self.tail.len(),
         };
         padded(HEADER_BYTES + tail) as u64
+    }
+
+    /// The latest `most` messages of it, at least one: all of it, or what is left of a batch, copied.
+    pub(crate) fn latest(self, most: u64) -> Self {
+        let skipped = u64::from(self.messages).saturating_sub(most.max(1));
+        if skipped == 0 {
+            return self;
+        }
+        let (extensions, batch) = self.tail.bytes().split_at(usize::from(self.ext_len));
+        let mut tail = extensions.to_vec();
+        let messages = self.messages - skipped as u32;
+        let mut parts = Parts::of(batch).skip(skipped as usize);
+        let flags = if messages == 1 {
+            tail.extend_from_slice(parts.next().expect("a batch has its messages").payload);
+            self.flags & !flags::BATCH
+        } else {
+            parts.for_each(|part| write_part(&mut tail, part.attribute, part.payload));
+            self.flags
+        };
+        Self { sequence: self.sequence + skipped, messages, flags, tail: P::own(tail), ..self }
     }
 
     /// The item that it is (SPEC 9.5), but for call, number and position; with this extension area for
@@ -268,7 +275,7 @@ impl<P: Payload> Topic<P> {
 
 impl Published {
     /// SPEC 9.3, without what says to which call.
-    fn reply(&self) -> Header {
+    pub(crate) fn reply(&self) -> Header {
         Header {
             seq: self.sequence,
             method: self.level as u32,
@@ -544,7 +551,7 @@ impl<P: Payload> Broker<P> {
     }
 
     /// Whether a frame can be published at all, and how many messages it is.
-    fn check_publication(&self, topic: u32, header: &Header, tail: &P) -> Result<u32, Refusal> {
+    pub(crate) fn check_publication(&self, topic: u32, header: &Header, tail: &P) -> Result<u32, Refusal> {
         if header.handles != 0 {
             let message = "a message to a topic has no handles: it goes to many (SPEC 9.2)";
             return Err((Outcome::Unsupported, message.to_string()));
@@ -586,7 +593,7 @@ impl<P: Payload> Broker<P> {
     }
 
     /// Gives a message its number and everybody who is subscribed the message.
-    fn publish(
+    pub(crate) fn publish(
         &mut self,
         turn: &mut Turn<'_, P>,
         from: PeerId,
@@ -666,7 +673,7 @@ impl<P: Payload> Broker<P> {
 
     /// Looks up who is subscribed to a topic, if that is not known.
     pub(crate) fn refresh_audience(&mut self, topic: u32) {
-        if self.topics.table[topic].generation != self.topics.generation {
+        if !self.topics.knows_audience(topic) {
             self.look_up_audience(topic);
         }
     }
@@ -734,222 +741,6 @@ impl<P: Payload> Broker<P> {
         }
     }
 
-    /// Whether a subscription that holds publishers back has no room for a message now.
-    #[inline]
-    fn is_blocked(&self, topic: u32, header: &Header, messages: u32) -> bool {
-        self.topics.table[topic].blocking != 0 && self.find_blocking(topic, header, messages)
-    }
-
-    #[inline(never)]
-    fn find_blocking(&self, topic: u32, header: &Header, messages: u32) -> bool {
-        let it = &self.topics.table[topic];
-        let name = (self.topic_name(topic).as_str().len() + 4).next_multiple_of(16);
-        let mut needs = Needs::default();
-        it.audience[..it.blocking as usize].iter().any(|&subscription| {
-            let by_handle = self.topics.subscriptions[subscription].topic != NONE;
-            let more = if by_handle { 0 } else { name };
-            let bytes = padded(header.len as usize + more) as u64;
-            !self.has_room_without_loss(subscription, u64::from(messages), bytes, &mut needs)
-        })
-    }
-
-    /// Keeps a message until every subscription has room for it, or its deadline passes.
-    fn hold_back(
-        &mut self,
-        turn: &mut Turn<'_, P>,
-        from: u32,
-        topic: u32,
-        origin: Origin,
-        mut header: Header,
-        tail: P,
-    ) -> Result<(), Refusal> {
-        if header.flags & flags::NO_WAIT != 0 {
-            let message = "a subscription that holds publishers back is full, and the call asked not to wait";
-            return Err((Outcome::Busy, message.to_string()));
-        }
-        let bytes = padded(header.len as usize) as u64;
-        self.check_waiting_quota(from, bytes)?;
-        let object = self.topics.table[topic].object;
-        let origin = match origin {
-            Origin::Call(_) => Origin::Call(self.enter_call(turn, from, object, &header)),
-            Origin::Send | Origin::Will => origin,
-        };
-        let peer = self.peer_mut(from);
-        peer.waiting += 1;
-        let (id, user) = (peer.id, peer.user);
-        header.caller = u64::from(peer.identity.uid) | u64::from(peer.identity.pid) << 32;
-        self.users[user].waiting += 1;
-        self.users[user].buffered_bytes += bytes;
-        self.buffered_bytes += bytes;
-        self.counters.publishes_held += 1;
-        let held = self.topics.held.insert(Held {
-            origin,
-            header,
-            tail: tail.keep(),
-            from: id,
-            user,
-            topic,
-            timer: TimerId::NONE,
-            by_topic: Links::OUT,
-        });
-        match origin {
-            Origin::Call(call) => self.calls[call].target = Target::Publish(held),
-            Origin::Send | Origin::Will if header.deadline != 0 => {
-                let timer = self.timers.insert(Instant(header.deadline), Timer::Held(held));
-                self.topics.held[held].timer = timer;
-            }
-            Origin::Send | Origin::Will => {}
-        }
-        let mut list = self.topics.table[topic].held;
-        if list.is_empty() {
-            self.topics.holding.push_back(topic);
-        }
-        list.push(&mut self.topics.held, held, |held| &mut held.by_topic);
-        self.topics.table[topic].held = list;
-        Ok(())
-    }
-
-    /// Takes a held message out of its line and gives back what it was charged.
-    fn take_held(&mut self, turn: &mut Turn<'_, P>, held: u32) -> Held<P> {
-        let topic = self.topics.held[held].topic;
-        let mut list = self.topics.table[topic].held;
-        list.remove(&mut self.topics.held, held, |held| &mut held.by_topic);
-        self.topics.table[topic].held = list;
-        let it = self.topics.held.remove(held);
-        self.timers.remove(it.timer);
-        if let Some(Some(peer)) = self.peers.get_mut(it.from.slot as usize)
-            && peer.id == it.from
-        {
-            peer.waiting -= 1;
-        }
-        self.users[it.user].waiting -= 1;
-        self.unbuffer(turn, it.user, padded(it.header.len as usize) as u64);
-        self.forget_user_if_unused(turn.now, it.user);
-        it
-    }
-
-    /// The call of a message that is held back is being erased: it is not published any more.
-    pub(crate) fn end_held_publish(&mut self, turn: &mut Turn<'_, P>, held: u32) {
-        let it = self.take_held(turn, held);
-        self.held_less(turn, it.topic);
-    }
-
-    /// The deadline of a message that is held back, and that no call waits for, has come.
-    pub(crate) fn held_due(&mut self, turn: &mut Turn<'_, P>, held: u32) {
-        // The timer has come up: there is none to remove.
-        self.topics.held[held].timer = TimerId::NONE;
-        let it = self.take_held(turn, held);
-        let why = "the deadline passed while a subscription had no room for the message";
-        self.fail_held(turn, &it, Outcome::DeadlineExceeded, why);
-        self.held_less(turn, it.topic);
-    }
-
-    /// A message left the line of a topic without being published: the next one may be luckier.
-    fn held_less(&mut self, turn: &mut Turn<'_, P>, topic: u32) {
-        if self.topics.table[topic].held.is_empty() {
-            self.topics.holding.retain(|&one| one != topic);
-            let object = self.topics.table[topic].object;
-            self.release_object(turn, object);
-        }
-        self.release_later();
-    }
-
-    /// Tells whoever published a held message, other than by a call, that it is not to be.
-    fn fail_held(&mut self, turn: &mut Turn<'_, P>, it: &Held<P>, outcome: Outcome, why: &str) {
-        match it.origin {
-            Origin::Call(_) => unreachable!("a call has an end of its own"),
-            Origin::Send => self.send_failed(turn, &it.header, &it.tail, outcome, why),
-            Origin::Will => self.counters.wills_failed += 1,
-        }
-    }
-
-    /// Publishes what is held back as far as there is room now, once the present input is dealt with.
-    pub(crate) fn release_later(&mut self) {
-        if self.topics.holding.is_empty() {
-            return;
-        }
-        if core::mem::replace(&mut self.topics.releasing, true) {
-            self.topics.release_again = true;
-        } else {
-            let left = self.topics.holding.len() as u32;
-            self.work.push_back(Work::Topic(Chore::Release { left }));
-        }
-    }
-
-    /// A round over the topics with held messages, `left` of them to come.
-    pub(crate) fn release_held(
-        &mut self,
-        turn: &mut Turn<'_, P>,
-        mut left: u32,
-        budget: &mut u32,
-    ) -> Option<Work> {
-        while 0 < left {
-            if *budget == 0 {
-                return Some(Work::Topic(Chore::Release { left }));
-            }
-            *budget -= 1;
-            left -= 1;
-            let Some(topic) = self.topics.holding.pop_front() else { break };
-            while self.release_one(turn, topic) {
-                *budget = budget.saturating_sub(1);
-                if *budget == 0 && !self.topics.table[topic].held.is_empty() {
-                    self.topics.holding.push_front(topic);
-                    return Some(Work::Topic(Chore::Release { left: left + 1 }));
-                }
-            }
-            if self.topics.table[topic].held.is_empty() {
-                let object = self.topics.table[topic].object;
-                self.release_object(turn, object);
-            } else {
-                self.topics.holding.push_back(topic);
-            }
-        }
-        let left = self.topics.holding.len() as u32;
-        if core::mem::take(&mut self.topics.release_again) && left != 0 {
-            return Some(Work::Topic(Chore::Release { left }));
-        }
-        self.topics.releasing = false;
-        None
-    }
-
-    /// Publishes the first of the held messages of a topic, if there is one and room for it.
-    fn release_one(&mut self, turn: &mut Turn<'_, P>, topic: u32) -> bool {
-        let Some(first) = self.topics.table[topic].held.first() else { return false };
-        self.refresh_audience(topic);
-        let header = self.topics.held[first].header;
-        let checked = self.check_publication(topic, &header, &self.topics.held[first].tail);
-        if let Ok(messages) = checked
-            && self.is_blocked(topic, &header, messages)
-        {
-            return false;
-        }
-        let mut it = self.take_held(turn, first);
-        let tail = core::mem::replace(&mut it.tail, P::own(Vec::new()));
-        let done = checked.and_then(|messages| self.publish(turn, it.from, topic, &header, tail, messages));
-        match (it.origin, done) {
-            (Origin::Call(call), Ok(done)) => {
-                self.calls[call].target = Target::Nowhere;
-                let reply = Header { handle: header.handle, call: header.call, ..done.reply() };
-                match done.position {
-                    None => self.answer_call(turn, call, reply, Vec::new()),
-                    Some(position) => {
-                        self.answer_when_stored(turn, call, position, done.level, reply, Vec::new());
-                    }
-                }
-            }
-            (Origin::Call(call), Err((outcome, why))) => {
-                self.calls[call].target = Target::Nowhere;
-                self.end_by_broker(turn, call, outcome, &why);
-            }
-            (Origin::Send, Ok(_)) => {
-                self.give_back(turn, header.handle, padded(header.len as usize) as u64);
-            }
-            (Origin::Will, Ok(_)) => {}
-            (Origin::Send | Origin::Will, Err((outcome, why))) => self.fail_held(turn, &it, outcome, &why),
-        }
-        true
-    }
-
     /// The reply of a published call that never had to be entered.
     fn answer_publish(&mut self, turn: &mut Turn<'_, P>, to: u32, reply: Header) {
         self.counters.outcomes[Outcome::Reply as usize] += 1;
@@ -1008,6 +799,8 @@ impl<P: Payload> Broker<P> {
     /// Keeps a message for those who subscribe later; what it makes too much goes.
     fn keep_message(&mut self, topic: u32, message: Publication<P>) {
         let it = &mut self.topics.table[topic];
+        // Of a batch only as many as the topic keeps.
+        let message = message.latest(it.keep);
         let bytes = message.bytes(None);
         let others = self.topics.kept_bytes - it.kept_bytes;
         let room = self.limits.kept_bytes_max.saturating_sub(others).min(it.keep_bytes);

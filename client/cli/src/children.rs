@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use serde::de::DeserializeOwned;
 use switchboard_transport::spawn::{self, Signal, Spawn};
 use switchboard_transport::{Interest, Poller};
 
@@ -16,6 +17,9 @@ use crate::failure::Failure;
 pub(crate) const READY: &str = "ready";
 /// How long a child may take to be ready.
 const READY_WITHIN: Duration = Duration::from_secs(10);
+
+/// A child of a bench hears nothing for so long: the rest never comes.
+pub(crate) const SILENCE: Duration = Duration::from_secs(20);
 
 /// A running child. Killed and waited for when dropped.
 #[derive(Debug)]
@@ -77,7 +81,7 @@ impl Peer {
 
     /// Waits until it says that it is ready. What it complains about is on our stderr already.
     pub(crate) fn wait_ready(&mut self) -> Result<(), Failure> {
-        let line = self.read_line(READY_WITHIN);
+        let line = self.read_line(Some(READY_WITHIN));
         if line.as_deref().is_ok_and(|line| line == READY) {
             return Ok(());
         }
@@ -89,17 +93,33 @@ impl Peer {
         Err(Failure::ended(format_args!("{} did not start: {why}", self.what)))
     }
 
-    fn read_line(&mut self, within: Duration) -> io::Result<String> {
+    /// The next line of its stdout, which is JSON. What it complains about is on our stderr already. Waits
+    /// as long as it lives: it knows best when there is nothing to wait for any more.
+    pub(crate) fn read_report<T: DeserializeOwned>(&mut self) -> Result<T, Failure> {
+        let why = match self.read_line(None) {
+            Ok(line) if !line.is_empty() => match serde_json::from_str(&line) {
+                Ok(report) => return Ok(report),
+                Err(error) => error.to_string(),
+            },
+            Ok(_) => "it ended".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        Err(Failure::ended(format_args!("Failed: {} did not report: {why}", self.what)))
+    }
+
+    fn read_line(&mut self, within: Option<Duration>) -> io::Result<String> {
         let mut poller = Poller::new()?;
         poller.add(self.stdout.get_ref().as_fd(), 0, Interest::READ)?;
-        let end = Instant::now() + within;
+        let end = within.map(|within| Instant::now() + within);
         let mut ready = Vec::new();
-        while ready.is_empty() {
-            let left = end.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Err(io::Error::other(format!("nothing heard of it for {} s", within.as_secs())));
+        // What was read already may hold the line.
+        while ready.is_empty() && self.stdout.buffer().is_empty() {
+            let left = end.map(|end| end.saturating_duration_since(Instant::now()));
+            if left.is_some_and(|left| left.is_zero()) {
+                let within = within.unwrap_or_default().as_secs();
+                return Err(io::Error::other(format!("nothing heard of it for {within} s")));
             }
-            poller.wait(&mut ready, Some(left))?;
+            poller.wait(&mut ready, left)?;
         }
         let mut line = String::new();
         self.stdout.read_line(&mut line)?;

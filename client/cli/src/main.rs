@@ -6,6 +6,7 @@ mod commands;
 mod context;
 mod exec;
 mod failure;
+mod lines;
 mod output;
 mod serving;
 mod values;

@@ -1,11 +1,16 @@
 //! What the broker tells, as people and scripts see it.
 
-use serde::Serialize;
+use std::io;
 use std::time::Duration;
+
+use serde::Serialize;
+use switchboard::{Level, Overflow, QueueInfo};
 use switchboard_config::units::format_duration;
 use switchboard_config::users;
 use switchboard_protocol::control::{NameInfo, PeerStats, ServerInfo, WaitEdge};
 use switchboard_protocol::{Epoch, ObjectKind, PeerId};
+
+use crate::output::{Output, printable};
 
 /// A name, in listings.
 #[derive(Debug, Serialize)]
@@ -147,6 +152,131 @@ impl From<WaitEdge> for WaitView {
             priority: edge.priority,
         }
     }
+}
+
+/// A payload in JSON: as text, or, where it is none, in hexadecimal digits.
+#[derive(Debug, Serialize)]
+pub(crate) enum PayloadView<'p> {
+    #[serde(rename = "payload")]
+    Text(&'p str),
+    #[serde(rename = "payload_hex")]
+    Bytes(String),
+}
+
+impl<'p> PayloadView<'p> {
+    pub(crate) fn of(payload: &'p [u8]) -> Self {
+        match std::str::from_utf8(payload) {
+            Ok(text) => Self::Text(text),
+            Err(_) => Self::Bytes(payload.iter().map(|byte| format!("{byte:02x}")).collect()),
+        }
+    }
+}
+
+/// A queue at a glance.
+#[derive(Debug, Serialize)]
+pub(crate) struct QueueView {
+    pub(crate) name: String,
+    pub(crate) durability: &'static str,
+    pub(crate) overflow: &'static str,
+    pub(crate) max_messages: u64,
+    pub(crate) max_bytes: u64,
+    pub(crate) max_deliveries: u32,
+    pub(crate) dead_letters: String,
+    pub(crate) messages: u64,
+    pub(crate) bytes: u64,
+    pub(crate) ready: u64,
+    pub(crate) leased: u64,
+    pub(crate) delayed: u64,
+    pub(crate) grouped: u64,
+    pub(crate) consumers: u32,
+    pub(crate) blocked: u32,
+    pub(crate) position: u64,
+    pub(crate) pushed: u64,
+    pub(crate) delivered: u64,
+    pub(crate) acked: u64,
+    pub(crate) dropped: u64,
+    pub(crate) expired: u64,
+    pub(crate) dead: u64,
+    pub(crate) duplicates: u64,
+    /// Null where all is well.
+    pub(crate) read_only: Option<String>,
+}
+
+impl QueueView {
+    pub(crate) fn of(name: &str, info: QueueInfo) -> Self {
+        Self {
+            name: name.to_owned(),
+            durability: level(info.durability),
+            overflow: Overflow::from_wire(info.overflow).map_or("unknown", Overflow::as_str),
+            max_messages: info.messages_max,
+            max_bytes: info.bytes_max,
+            max_deliveries: info.deliveries_max,
+            dead_letters: info.dead_letters,
+            messages: info.messages,
+            bytes: info.bytes,
+            ready: info.ready,
+            leased: info.leased,
+            delayed: info.delayed,
+            grouped: info.grouped,
+            consumers: info.consumers,
+            blocked: info.blocked,
+            position: info.position,
+            pushed: info.pushed,
+            delivered: info.delivered,
+            acked: info.acked,
+            dropped: info.dropped,
+            expired: info.expired,
+            dead: info.dead,
+            duplicates: info.duplicates,
+            read_only: (!info.read_only.is_empty()).then_some(info.read_only),
+        }
+    }
+
+    /// For people, a fact a line, without the name.
+    pub(crate) fn print(&self, output: &mut Output) -> io::Result<()> {
+        output.line(format_args!("durability  {}", self.durability))?;
+        output.line(format_args!(
+            "messages    {} of {}, {} of {}, {} when full",
+            count(self.messages),
+            count(self.max_messages),
+            bytes(self.bytes),
+            bytes(self.max_bytes),
+            self.overflow
+        ))?;
+        output.line(format_args!(
+            "of them     {} ready, {} leased, {} delayed, {} behind others of their group",
+            count(self.ready),
+            count(self.leased),
+            count(self.delayed),
+            count(self.grouped)
+        ))?;
+        output.line(format_args!("waiting     {} consumers, {} pushes", self.consumers, self.blocked))?;
+        output.line(format_args!("latest id   {}", self.position))?;
+        output.line(format_args!(
+            "so far      {} pushed, {} delivered, {} acknowledged, {} dropped, {} expired, {} dead, {} duplicates",
+            count(self.pushed),
+            count(self.delivered),
+            count(self.acked),
+            count(self.dropped),
+            count(self.expired),
+            count(self.dead),
+            count(self.duplicates)
+        ))?;
+        output.line(format_args!(
+            "dead        after {} deliveries, to {}",
+            self.max_deliveries,
+            printable(&self.dead_letters)
+        ))?;
+        match &self.read_only {
+            Some(why) => output.line(format_args!("READ ONLY   {}", printable(why))),
+            None => Ok(()),
+        }
+    }
+}
+
+/// How durable something is.
+fn level(wire: u8) -> &'static str {
+    Level::from_wire(wire.into()).map_or("unknown", Level::as_str)
 }
 
 /// A connection's id; 0 is the broker itself.

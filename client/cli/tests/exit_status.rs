@@ -6,6 +6,9 @@ use common::{Running, Site, run, switchboard};
 use std::fs;
 use std::process::Stdio;
 
+/// What a lease looks like.
+const LEASE: &str = "00112233445566778899aabbccddeeff";
+
 #[test]
 fn wrong_usage_is_2_and_says_what_was_expected() {
     let site = Site::start();
@@ -29,7 +32,36 @@ fn wrong_usage_is_2_and_says_what_was_expected() {
         (&["serve", "a", "--exec", "no-such-program-here"], "no such program in PATH"),
         (&["serve", "a", "--workers", "0", "--exec", "cat"], "0 is not in 1..="),
         (&["list", "a.**.b"], "only be the last label"),
-        (&["list", "--kind", "zebra"], "possible values: service"),
+        (&["list", "--kind", "zebra"], "possible values: service, topic, queue, event"),
+        (&["pub"], "<TOPIC>"),
+        (&["pub", "a.*", "x"], "'*'"),
+        (&["pub", "a", "x", "--method", "seven"], "invalid digit"),
+        (&["pub", "a", "@/nonexistent/file", "--lines"], "cannot read the lines of `/nonexistent/file`"),
+        (&["sub", "a.**.**"], "only be the last label"),
+        (&["sub", "a", "--count", "0"], "0 is not in 1.."),
+        (&["sub", "a", "--policy", "drop"], "possible values: drop_oldest, latest, block, disconnect"),
+        (&["sub", "a", "--timeout", "soon"], "expected a duration such as 250ms"),
+        (&["queue"], "Usage: switchboard queue"),
+        (&["queue", "push", "a", "x", "--priority", "99"], "99 is not in 0..=31"),
+        (&["queue", "push", "a", "x", "--delay", "-5s"], "it cannot be negative"),
+        (&["queue", "push", "a", "x", "--ttl", "-1"], "it cannot be negative"),
+        (&["queue", "push", "a", "x", "--producer", "7"], "--seq <N>"),
+        (&["queue", "push", "a", "x", "--producer", "7", "--seq", "0"], "0 is not in 1.."),
+        (&["queue", "pop", "a", "--count", "0"], "0 is not in 1.."),
+        (&["queue", "pop", "a", "--lease", "5s"], "--no-ack"),
+        (&["queue", "ack", "a"], "<LEASE>"),
+        (&["queue", "ack", "a", "17"], "32 hexadecimal digits"),
+        (&["queue", "nack", "a", "17"], "32 hexadecimal digits"),
+        (&["queue", "nack", "a", LEASE, "--how", "never"], "possible values: requeue, fail, dead"),
+        (&["queue", "extend", "a", LEASE, "--by", "0"], "more than 0"),
+        (&["queue", "create", "a", "--overflow", "sink"], "possible values: reject, drop_oldest, block"),
+        (&["queue", "create", "a", "--max-messages", "0"], "0 is not in 1.."),
+        (&["queue", "create", "a", "--max-bytes", "0"], "more than 0"),
+        (&["queue", "create", "a", "--durable", "--durability", "os"], "cannot be used with"),
+        (&["event", "raise", "a", "0"], "at least one of them set"),
+        (&["event", "raise", "a", "0x10000000000000000"], "64 bits"),
+        (&["event", "pulse", "a", "x", "1"], "invalid digit"),
+        (&["event", "wait", "a", "--mask", "none"], "at least one of them set"),
         (&["watch"], "<PATTERN>"),
         (&["monitor", "--payload", "5000"], "5000 is not in 0..=4096"),
         (&["policy", "explain", "fly", "a"], "possible values: serve, call"),
@@ -56,6 +88,24 @@ fn no_broker_is_3_at_once_for_every_command_that_needs_one() {
         &["send", "a"],
         &["echo", "a"],
         &["serve", "a", "--exec", "cat"],
+        &["pub", "a", "x"],
+        &["pub", "a", "--lines"],
+        &["sub", "a.**"],
+        &["queue", "create", "a"],
+        &["queue", "push", "a", "x"],
+        &["queue", "push", "a", "--lines"],
+        &["queue", "pop", "a"],
+        &["queue", "peek", "a"],
+        &["queue", "ack", "a", LEASE],
+        &["queue", "nack", "a", LEASE],
+        &["queue", "extend", "a", LEASE],
+        &["queue", "purge", "a"],
+        &["queue", "stat", "a"],
+        &["queue", "redrive", "a"],
+        &["queue", "rm", "a"],
+        &["event", "raise", "a", "1"],
+        &["event", "wait", "a"],
+        &["event", "pulse", "a", "1", "2"],
         &["list"],
         &["describe", "a"],
         &["wait", "a"],
@@ -95,6 +145,25 @@ fn an_outcome_is_1_and_stderr_begins_with_its_name() {
     begins(&["call", "acme.nobody"], "NoOwner: ");
     begins(&["send", "acme.nobody"], "NoOwner: ");
     begins(&["describe", "acme.nobody"], "NoOwner: ");
+    for words in [
+        &["push", "acme.nobody", "x"][..],
+        &["push", "acme.nobody", "one\ntwo", "--lines"],
+        &["pop", "acme.nobody", "--timeout", "5s"],
+        &["peek", "acme.nobody"],
+        &["ack", "acme.nobody", LEASE],
+        &["nack", "acme.nobody", LEASE],
+        &["extend", "acme.nobody", LEASE],
+        &["purge", "acme.nobody"],
+        &["stat", "acme.nobody"],
+        &["redrive", "acme.nobody"],
+        &["rm", "acme.nobody"],
+    ] {
+        begins(&[&["queue"], words].concat(), "NoOwner: ");
+    }
+    begins(&["event", "wait", "acme.quiet", "--timeout", "20ms"], "DeadlineExceeded: ");
+    site.run(&["sub", "acme.quiet", "--count", "1", "--timeout", "20ms"])
+        .failed(1, "subscribed\nDeadlineExceeded: 0 of 1 messages");
+    begins(&["event", "raise", "acme.echo", "1"], "Invalid: ");
     begins(&["call", "acme.slow", "--timeout", "50ms"], "DeadlineExceeded: ");
     begins(&["wait", "acme.nobody", "--timeout", "50ms"], "DeadlineExceeded: ");
     begins(&["echo", "switchboard.fake"], "Denied: ");

@@ -8,6 +8,7 @@ use switchboard_protocol::control::{Open, Opened, Operation};
 use switchboard_protocol::{Extension, HandleEntry, ObjectKind, Outcome};
 use switchboard_transport::clock;
 
+use super::mailbox::MailId;
 use super::state::{Guard, Shared, State};
 use super::target::{Known, Target};
 use super::ticket::{End, Owner, RawReply, TicketId};
@@ -194,7 +195,34 @@ impl State {
         lent: bool,
     ) -> Result<TicketId, CallError> {
         self.check_handles(params.handles, params.handles_connection)?;
-        let spec = CallSpec {
+        let spec = self.spec(handle, params, payload, lent);
+        let id = self.tickets.insert(owner);
+        let opened = self.session.call(id.0, &spec);
+        let id = self.opened_call(id, opened)?;
+        if params.leases {
+            self.tickets.get(id).expect("just inserted").pops = handle;
+        }
+        Ok(id)
+    }
+
+    /// [`State::open_call`] for a pipeline.
+    pub(crate) fn open_mail(
+        &mut self,
+        mail: MailId,
+        handle: u64,
+        params: &CallParams<'_>,
+        payload: &[u8],
+        lent: bool,
+    ) -> Result<(), CallError> {
+        self.check_handles(params.handles, params.handles_connection)?;
+        let spec = self.spec(handle, params, payload, lent);
+        self.session.call(mail.to_tag(), &spec)?;
+        Ok(())
+    }
+
+    #[inline]
+    fn spec<'a>(&self, handle: u64, params: &CallParams<'a>, payload: &'a [u8], lent: bool) -> CallSpec<'a> {
+        CallSpec {
             handle,
             method: params.method.clone(),
             deadline: params.deadline,
@@ -210,14 +238,7 @@ impl State {
             handles: params.handles,
             payload,
             lent,
-        };
-        let id = self.tickets.insert(owner);
-        let opened = self.session.call(id.0, &spec);
-        let id = self.opened_call(id, opened)?;
-        if params.leases {
-            self.tickets.get(id).expect("just inserted").pops = handle;
         }
-        Ok(id)
     }
 
     /// The request in whose service something is done, if it came by this connection.

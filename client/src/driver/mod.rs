@@ -15,6 +15,7 @@ mod call;
 mod config;
 mod connect;
 mod dispatch;
+mod mailbox;
 mod notice;
 mod object;
 mod restore;
@@ -34,6 +35,7 @@ pub use config::Reconnect;
 pub(crate) use config::{Config, NoticeCallback};
 pub use connect::ConnectError;
 pub(crate) use connect::{establish, greet};
+pub(crate) use mailbox::{MailId, Mailbox};
 pub use notice::Notice;
 #[cfg(feature = "tokio")]
 pub(crate) use restore::GOING_DOWN;

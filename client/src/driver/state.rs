@@ -11,6 +11,7 @@ use switchboard_transport::Stream;
 
 use super::config::Config;
 use super::connect::Established;
+use super::mailbox::{MailId, Mailbox};
 use super::notice::{Notice, Notices};
 use super::serving::{Boxes, ServerState};
 use super::target::Target;
@@ -39,7 +40,8 @@ pub(crate) struct State {
     /// Whole frames are left in the inbox: they are taken before more is read.
     pub(crate) is_paused: bool,
     pub(crate) tickets: Tickets,
-    pub(crate) mailboxes: Vec<Option<Vec<(u64, End)>>>,
+    /// Of pipelines; `None` where the place is free.
+    pub(crate) mailboxes: Vec<Option<Mailbox>>,
     pub(crate) followers: Vec<Follower>,
     /// Followers to be woken once the lock is released.
     pub(crate) wakes: Vec<Arc<Waiter>>,
@@ -187,11 +189,14 @@ impl State {
     /// Ends a ticket, and has its owner told.
     #[inline]
     pub(crate) fn end_ticket(&mut self, tag: u64, end: End) {
-        let Some(ticket) = self.tickets.get(TicketId(tag)) else { return };
-        ticket.call = None;
         if matches!(&end, Err(error) if error.outcome == Outcome::ShuttingDown) {
             self.link.is_going_down = true;
         }
+        if let Some(mail) = MailId::of_tag(tag) {
+            return self.end_mail(mail, end);
+        }
+        let Some(ticket) = self.tickets.get(TicketId(tag)) else { return };
+        ticket.call = None;
         match std::mem::replace(&mut ticket.owner, Owner::Nobody) {
             Owner::Nobody => ticket.end = Some(end),
             Owner::Thread(waiter) => {
@@ -201,16 +206,6 @@ impl State {
             Owner::Task(waker) => {
                 ticket.end = Some(end);
                 self.wakers.push(waker);
-            }
-            Owner::Mailbox { slot, tag: mail } => {
-                self.tickets.remove(TicketId(tag));
-                if let Some(Some(mailbox)) = self.mailboxes.get_mut(slot as usize) {
-                    let was_empty = mailbox.is_empty();
-                    mailbox.push((mail, end));
-                    if was_empty {
-                        self.wake_awaiting(Awaits::Mailbox(slot));
-                    }
-                }
             }
             Owner::Restore { serving } => {
                 self.tickets.remove(TicketId(tag));

@@ -86,8 +86,6 @@ pub(crate) enum Owner {
     /// A task.
     #[cfg_attr(not(feature = "tokio"), expect(dead_code, reason = "only the tokio driver has tasks"))]
     Task(Waker),
-    /// The ends of many calls go into one place.
-    Mailbox { slot: u32, tag: u64 },
     /// A server that is being restored on a new connection.
     Restore { serving: u64 },
 }
@@ -134,7 +132,8 @@ impl Tickets {
             (self.slots.len() - 1) as u32
         });
         let entry = &mut self.slots[slot as usize];
-        entry.generation = entry.generation.wrapping_add(1);
+        // Its highest bit is never used: it tells a pipeline's calls from tickets (mailbox).
+        entry.generation = entry.generation.wrapping_add(1) & (u32::MAX >> 1);
         entry.ticket = Some(Ticket { call: None, owner, end: None, items: VecDeque::new(), pops: 0 });
         TicketId(u64::from(slot) | u64::from(entry.generation) << 32)
     }
@@ -158,17 +157,5 @@ impl Tickets {
         let ticket = entry.ticket.take()?;
         self.free.push(slot);
         Some(ticket)
-    }
-
-    /// Removes those whose owner is meant: a scan, for what is rare.
-    pub(crate) fn extract(&mut self, meant: impl Fn(&Owner) -> bool) -> Vec<Ticket> {
-        let mut tickets = Vec::new();
-        for (at, slot) in self.slots.iter_mut().enumerate() {
-            if let Some(ticket) = slot.ticket.take_if(|ticket| meant(&ticket.owner)) {
-                self.free.push(at as u32);
-                tickets.push(ticket);
-            }
-        }
-        tickets
     }
 }

@@ -376,6 +376,18 @@ impl Session {
         }
     }
 
+    /// [`Session::forget`] of every call whose tag is meant: a scan, for what is rare.
+    pub(crate) fn forget_all(&mut self, meant: impl Fn(u64) -> bool) {
+        let meant: Vec<CallId> = self
+            .calls
+            .iter_mut()
+            .filter_map(|(call, slot)| (slot.state == State::Open && meant(slot.tag)).then_some(call))
+            .collect();
+        for call in meant {
+            self.forget(call);
+        }
+    }
+
     /// Lets a streamed reply send `items` more (SPEC 4.11).
     pub fn grant_items(&mut self, call: CallId, items: u32) {
         if let Some(slot) = self.calls.get(call)

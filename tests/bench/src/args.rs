@@ -7,7 +7,8 @@ use std::time::Duration;
 /// Measures Switchboard beside its peers and beside the bare machine, all in one go.
 ///
 /// Every candidate does the same work: calls of 64 B one at a time and 64 in flight, 64 B one way, and
-/// calls of 1 MiB. All load comes from separate processes, every message is verified where it arrives,
+/// calls of 1 MiB; those that can, publish to one and to 100 subscribers, move messages through a queue, and
+/// make them durable. All load comes from separate processes, every message is verified where it arrives,
 /// candidates take turns in every round, and the median of the rounds is reported, both with all processes
 /// of a candidate on one core (pinned) and left to the kernel (free).
 #[derive(Parser, Debug)]

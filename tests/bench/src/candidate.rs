@@ -2,7 +2,7 @@
 //! one way in which a brokered candidate is put to work: two processes, one at each end.
 
 use crate::process::{Reporter, Role, wait_done};
-use crate::work::{self, Budget, End, Port, Tally, Work};
+use crate::work::{self, Budget, End, Port, SUBSCRIBERS, Tally, Work};
 use anyhow::{Context, Result, ensure};
 use rustix::thread::CpuSet;
 use std::path::{Path, PathBuf};
@@ -99,17 +99,51 @@ pub fn patience(budget: &Budget) -> Duration {
 
 /// Does `work` between two processes that `connect` gives their ends.
 pub fn measure_pair(connect: &impl Connect, site: &Site, work: Work, budget: &Budget) -> Result<Sample> {
-    let (near, far) = if work == Work::OneWay { (End::Sender, End::Sink) } else { (End::Caller, End::Echo) };
+    let (near, far) = if work.is_one_way() { (End::Sender, End::Sink) } else { (End::Caller, End::Echo) };
     let mut far = fork_end(connect, &site.cpus, far, work, budget)?;
     far.wait_ready()?;
     let mut near = fork_end(connect, &site.cpus, near, work, budget)?;
-    if work == Work::OneWay {
+    if work.is_one_way() {
         let tallies = wait_done(&mut [&mut near, &mut far], &mut [])?;
         one_way_sample(tallies[0], tallies[1])
     } else {
         let tallies = wait_done(&mut [&mut near], &mut [&mut far])?;
         Ok(call_sample(tallies[0], work))
     }
+}
+
+/// Publishes to [`SUBSCRIBERS`] processes, each of which verifies everything. A publisher that ran ahead for
+/// a time would leave its server a backlog a hundred times as long: so it gets a count, from a probe.
+pub fn measure_fan_out(connect: &impl Connect, site: &Site, budget: &Budget) -> Result<Sample> {
+    const PROBE: u64 = 500;
+    let probed = fan_out(connect, site, PROBE, budget)?.per_second.context("no speed")?;
+    let messages = probed * budget.measure.as_secs_f64() / SUBSCRIBERS as f64;
+    fan_out(connect, site, (messages as u64).max(PROBE), budget)
+}
+
+fn fan_out(connect: &impl Connect, site: &Site, count: u64, budget: &Budget) -> Result<Sample> {
+    let work = Work::FanOut;
+    let sinks = (0..SUBSCRIBERS).map(|_| fork_end(connect, &site.cpus, End::Sink, work, budget));
+    let mut sinks = sinks.collect::<Result<Vec<Role>>>()?;
+    for sink in &mut sinks {
+        sink.wait_ready()?;
+    }
+    let mut sender = Role::fork("publisher", &site.cpus, patience(budget), |_| {
+        let mut port = connect.open(End::Sender, work).context("opening its end")?;
+        let tally = work::send_so_many(&mut port, work.size(), count, budget.plant);
+        std::mem::forget(port);
+        tally
+    })?;
+    let mut roles: Vec<&mut Role> = std::iter::once(&mut sender).chain(&mut sinks).collect();
+    let tallies = wait_done(&mut roles, &mut [])?;
+    let (sender, sinks) = tallies.split_first().context("a publisher")?;
+    for sink in sinks {
+        ensure!(sink.count == sender.count, "{} were published and one got {}", sender.count, sink.count);
+    }
+    let last = sinks.iter().map(|sink| sink.at_ns).max().context("a subscriber")?;
+    let deliveries = sinks.iter().map(|sink| sink.count).sum::<u64>();
+    let per_second = Some(deliveries as f64 * 1e9 / (last - sender.at_ns) as f64);
+    Ok(Sample { per_second, ..Sample::default() })
 }
 
 /// Forks a process that opens `end` and does its part of `work`.

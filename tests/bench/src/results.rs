@@ -80,7 +80,7 @@ impl Measured {
 
 /// Whether less is better.
 pub fn is_latency(work: Work) -> bool {
-    matches!(work, Work::Call | Work::Large)
+    matches!(work, Work::Call | Work::Large | Work::Durable)
 }
 
 impl Results {

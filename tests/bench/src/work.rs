@@ -1,4 +1,4 @@
-//! The four pieces of work that every candidate does alike, and the loops that do them. A candidate
+//! The pieces of work that candidates do alike, and the loops that do them. A candidate
 //! brings a [`Port`] (its lean client); what is sent, when, how it is timed and verified stands here.
 
 use crate::payload;
@@ -16,23 +16,75 @@ pub enum Work {
     OneWay,
     /// 1 MiB, one call in flight: latency.
     Large,
+    /// 64 B published to one subscriber, counted where it arrives.
+    Publish,
+    /// 64 B published to [`SUBSCRIBERS`], counted where it arrives, each time.
+    FanOut,
+    /// 64 B pushed into a queue and popped out of it, [`QUEUE_IN_FLIGHT`] of either in flight.
+    Queue,
+    /// [`DURABLE_BYTES`] pushed so that they survive the machine, one in flight: latency.
+    Durable,
+    /// The same with 64 in flight: pushes a second.
+    Durable64,
+    /// The same with 256 in flight: pushes a second.
+    Durable256,
 }
+
+/// Subscribers of [`Work::FanOut`].
+pub const SUBSCRIBERS: usize = 100;
+
+/// Pushes, and pops, that are open at once in [`Work::Queue`].
+pub const QUEUE_IN_FLIGHT: usize = 256;
+
+/// What is made durable, one message: what DESIGN 10 measured the disk with.
+const DURABLE_BYTES: usize = 512;
 
 impl Work {
     /// Every piece of work, in the order it is done.
-    pub const ALL: [Work; 4] = [Work::Call, Work::InFlight, Work::OneWay, Work::Large];
+    pub const ALL: [Work; 10] = [
+        Work::Call,
+        Work::InFlight,
+        Work::OneWay,
+        Work::Large,
+        Work::Publish,
+        Work::FanOut,
+        Work::Queue,
+        Work::Durable,
+        Work::Durable64,
+        Work::Durable256,
+    ];
+
+    /// Whether it is calls or messages one way, which every system has.
+    pub fn is_everybodys(self) -> bool {
+        matches!(self, Work::Call | Work::InFlight | Work::OneWay | Work::Large)
+    }
+
+    /// Whether it is for a queue that survives the machine.
+    pub fn is_durable(self) -> bool {
+        matches!(self, Work::Durable | Work::Durable64 | Work::Durable256)
+    }
+
+    /// Whether one side sends and the other counts what arrives.
+    pub fn is_one_way(self) -> bool {
+        matches!(self, Work::OneWay | Work::Publish | Work::FanOut | Work::Queue)
+    }
 
     /// The bytes of one message.
     pub fn size(self) -> usize {
-        if self == Work::Large { 1 << 20 } else { 64 }
+        match self {
+            Work::Large => 1 << 20,
+            Work::Durable | Work::Durable64 | Work::Durable256 => DURABLE_BYTES,
+            Work::Call | Work::InFlight | Work::OneWay | Work::Publish | Work::FanOut | Work::Queue => 64,
+        }
     }
 
-    /// How many calls are open at once (0: not calls).
+    /// How many calls or pushes are open at once (0: as many as the system takes).
     pub fn in_flight(self) -> usize {
         match self {
-            Work::Call | Work::Large => 1,
-            Work::InFlight => 64,
-            Work::OneWay => 0,
+            Work::Call | Work::Large | Work::Durable => 1,
+            Work::InFlight | Work::Durable64 => 64,
+            Work::Queue | Work::Durable256 => QUEUE_IN_FLIGHT,
+            Work::OneWay | Work::Publish | Work::FanOut => 0,
         }
     }
 
@@ -43,6 +95,12 @@ impl Work {
             Work::InFlight => "inflight64",
             Work::OneWay => "oneway64",
             Work::Large => "call1m",
+            Work::Publish => "publish64",
+            Work::FanOut => "fanout64",
+            Work::Queue => "queue64",
+            Work::Durable => "durable512",
+            Work::Durable64 => "durable512x64",
+            Work::Durable256 => "durable512x256",
         }
     }
 }
@@ -234,6 +292,19 @@ pub fn send_one_way(port: &mut impl Port, size: usize, budget: &Budget) -> Resul
     port.put(&message)?;
     port.flush()?;
     Ok(Tally { at_ns, count: number + 1, ..Tally::default() })
+}
+
+/// Sends `count` messages one way, the last one saying so.
+pub fn send_so_many(port: &mut impl Port, size: usize, count: u64, plant: Plant) -> Result<Tally> {
+    let mut message = vec![0; size];
+    let at_ns = now_ns();
+    for number in 0..count {
+        if prepare(&mut message, number, number + 1 == count, plant) {
+            port.put(&message)?;
+        }
+    }
+    port.flush()?;
+    Ok(Tally { at_ns, count, ..Tally::default() })
 }
 
 /// Receives and verifies until the last message.

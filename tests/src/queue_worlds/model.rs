@@ -132,7 +132,11 @@ impl Model {
                 }
                 let holds =
                     x.group.is_some() && x.group == it.group && x.queue == queue && *other != id && !x.dead;
-                if holds && x.lease.is_some_and(|lease| now < lease.until) && x.presence == Presence::Surely {
+                if holds
+                    && !x.acking
+                    && x.lease.is_some_and(|lease| lease.id != (0, 0) && now < lease.until)
+                    && x.presence == Presence::Surely
+                {
                     return Err(format!("{what}, but message {other} of its group is leased"));
                 }
             }

@@ -28,6 +28,11 @@ pub fn middle_program() -> PathBuf {
     folder().join("rig-middle")
 }
 
+/// The helper `rig-worker`, as [`peer_program`].
+pub fn worker_program() -> PathBuf {
+    folder().join("rig-worker")
+}
+
 /// `target/PROFILE`: two folders above a test program, which lies in `deps`.
 fn folder() -> PathBuf {
     let program = env::current_exe().expect("our own path");

@@ -23,20 +23,14 @@ pub struct Syscalls {
 impl Syscalls {
     /// Begins to count.
     pub fn of(pid: u32) -> Self {
-        let calls = Arc::new(AtomicU64::new(0));
-        let tasks: Vec<i32> = fs::read_dir(format!("/proc/{pid}/task"))
-            .expect("a running process")
-            .map(|task| task.expect("a task").file_name().to_string_lossy().parse().expect("its number"))
-            .collect();
-        let (ready, traced) = channel();
-        for &task in &tasks {
-            // To the kernel it is a thread that traces a thread, so each gets one of its own.
-            let (calls, ready) = (Arc::clone(&calls), ready.clone());
-            thread::spawn(move || trace(Pid::from_raw(task), &calls, &ready));
-        }
-        let _watchdog = Watchdog::new("every thread to be traced");
-        tasks.iter().for_each(|_| traced.recv().expect("a tracer that has begun"));
-        Self { begun: calls }
+        let begun = Arc::new(AtomicU64::new(0));
+        let calls = Arc::clone(&begun);
+        trace_all(pid, move |_, stop| {
+            if stop == Stop::Entry {
+                calls.fetch_add(1, Ordering::SeqCst);
+            }
+        });
+        Self { begun }
     }
 
     /// How many have begun so far.
@@ -45,19 +39,44 @@ impl Syscalls {
     }
 }
 
-fn trace(task: Pid, calls: &AtomicU64, ready: &Sender<()>) {
+/// Where a task stands still.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stop {
+    /// Before a system call.
+    Entry,
+    /// Behind it.
+    Exit,
+}
+
+/// Has `seen` told of every system call of every task that a child of ours has now, while the task stands
+/// still; returns when all are traced.
+pub(super) fn trace_all(pid: u32, seen: impl Fn(i32, Stop) + Clone + Send + 'static) {
+    let tasks: Vec<i32> = fs::read_dir(format!("/proc/{pid}/task"))
+        .expect("a running process")
+        .map(|task| task.expect("a task").file_name().to_string_lossy().parse().expect("its number"))
+        .collect();
+    let (ready, traced) = channel();
+    for &task in &tasks {
+        // To the kernel it is a thread that traces a thread, so each gets one of its own.
+        let (seen, ready) = (seen.clone(), ready.clone());
+        thread::spawn(move || trace(task, &seen, &ready));
+    }
+    let _watchdog = Watchdog::new("every thread to be traced");
+    tasks.iter().for_each(|_| traced.recv().expect("a tracer that has begun"));
+}
+
+fn trace(number: i32, seen: &impl Fn(i32, Stop), ready: &Sender<()>) {
+    let task = Pid::from_raw(number);
     ptrace::seize(task, Options::PTRACE_O_TRACESYSGOOD).expect("the right to trace our child");
     ptrace::interrupt(task).expect("a task that we trace");
     // Every call stops the task twice.
-    let mut entering = true;
+    let mut next = Stop::Entry;
     let mut is_first = true;
     while let Ok(status) = waitpid(task, Some(WaitPidFlag::__WALL)) {
         let signal = match status {
             WaitStatus::PtraceSyscall(_) => {
-                if entering {
-                    calls.fetch_add(1, Ordering::SeqCst);
-                }
-                entering = !entering;
+                seen(number, next);
+                next = if next == Stop::Entry { Stop::Exit } else { Stop::Entry };
                 None
             }
             WaitStatus::Stopped(_, signal) => Some(signal),

@@ -3,11 +3,14 @@
 
 mod calls;
 mod connections;
+mod durable_queues;
 mod events;
 mod handles;
 mod inspection;
 mod names;
 mod policy;
+mod queue_storm;
+mod queues;
 mod quotas;
 mod script;
 mod sends;

@@ -15,6 +15,9 @@
 //! if that is due; before a command it only lets time pass. Failures may be checked for words:
 //! `ann c1 Busy ~limits.user.handles`. `...` stands for anything further.
 
+mod queue_verbs;
+
+use queue_verbs::{Disk, QueueExpect};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -103,6 +106,10 @@ struct Stage {
     requests_seen: usize,
     grips_seen: usize,
     epochs: BTreeMap<String, u64>,
+    /// Leases by name, and the log.
+    leases: Vec<(String, switchboard_protocol::queue::LeaseId)>,
+    disk: Disk,
+    restarts: u64,
     show_log: bool,
     unchecked: bool,
     seen: Vec<Seen>,
@@ -142,6 +149,7 @@ enum Expect {
     Published,
     Messages,
     TopicStat,
+    Queue(QueueExpect),
 }
 
 impl Default for Stage {
@@ -164,6 +172,9 @@ impl Default for Stage {
             requests_seen: 0,
             grips_seen: 0,
             epochs: BTreeMap::new(),
+            leases: Vec::new(),
+            disk: Disk::default(),
+            restarts: 0,
             show_log: false,
             unchecked: false,
             seen: Vec::new(),
@@ -195,8 +206,13 @@ impl<'a> Words<'a> {
             words.payload = vec![b'.'; bytes.parse().expect("bytes=N")];
         }
         if let Some(batch) = words.keys.get("batch") {
-            for message in batch.split(',') {
-                write_part(&mut words.payload, 0, message.as_bytes());
+            // `MESSAGE[:PRIORITY[:QUEUE]]`, the numbers for pushes only.
+            for part in batch.split(',').filter(|part| !part.is_empty()) {
+                let mut fields = part.split(':');
+                let text = fields.next().expect("a message");
+                let mut number = || fields.next().map_or(0, |text| text.parse::<u32>().expect("a number"));
+                let attribute = number() | number() << 8;
+                write_part(&mut words.payload, attribute, text.as_bytes());
             }
         }
         words
@@ -243,12 +259,18 @@ impl Stage {
                 self.settings.policy = Policy { own_user: None, rules: Vec::new(), priority_max: 4 };
             }
             "show" => self.show_log = true,
+            "hide" => self.show_log = false,
             "wake" => self.input(Input::Wake),
             "shutdown" => self.input(Input::Shutdown),
             "reloaded" => {
                 let settings = Settings { files: vec!["test.toml".into()], ..self.settings.clone() };
                 self.input(Input::Reloaded { result: Ok(settings) });
             }
+            "queue" => self.declare_queue(rest),
+            "clock" => self.clock(rest),
+            "log" => self.log(rest),
+            "persisted" => self.persist(rest),
+            "crash" => self.crash(rest),
             "misconfigured" => self.input(Input::Reloaded { result: Err("test.toml:1:1".into()) }),
             peer => self.act(peer, rest),
         }
@@ -331,13 +353,18 @@ impl Stage {
                 "user.subscriptions" => user.subscriptions = number() as u32,
                 "user.subscribed_bytes" => user.subscribed_bytes = number(),
                 "user.watches" => user.watches = number() as u32,
+                "queued_max" => limits.queued_max = number() as u32,
+                "queued_bytes_max" => limits.queued_bytes_max = number(),
+                "user.queued_bytes" => user.queued_bytes = number(),
+                "log_bytes_max" => limits.log_bytes_max = number(),
+                "segment_bytes" => limits.segment_bytes = number(),
                 _ => panic!("no limit {key}"),
             }
         }
     }
 
     fn broker(&mut self) -> &mut Broker<Vec<u8>> {
-        let Self { broker, settings, now, .. } = self;
+        let Self { broker, settings, now, restarts, .. } = self;
         broker.get_or_insert_with(|| {
             if settings.policy.own_user.is_none() && settings.policy.rules.is_empty() {
                 settings.policy.own_user = Some(1000);
@@ -347,7 +374,7 @@ impl Stage {
                 version: "1.2.3".into(),
                 pid: 1,
                 system: false,
-                secret: [1, 2],
+                secret: [1 + *restarts, 2],
             };
             Broker::new(settings.clone(), instance, *now)
         })
@@ -393,6 +420,15 @@ impl Stage {
                 && let Some((_, actor)) = self.peers.iter_mut().find(|(_, actor)| actor.id == *to)
             {
                 actor.unread += padded(header.len as usize);
+            }
+            self.note_log(&effect);
+            if matches!(effect, Effect::Sync) {
+                // Somebody waits for what was appended so far.
+                let last = self.seen.iter_mut().rfind(|seen| seen.text.starts_with("append"));
+                if let Some(last) = last.filter(|last| !last.text.ends_with("sync")) {
+                    last.text.push_str(" sync");
+                }
+                continue;
             }
             if let Some(seen) = self.render(effect) {
                 self.seen.push(seen);
@@ -875,7 +911,7 @@ impl Stage {
                 }
                 self.settle(effects);
             }
-            other => panic!("no verb `{other}`: {rest}"),
+            other => assert!(self.queue_act(peer, other, &words), "no verb `{other}`: {rest}"),
         }
     }
 
@@ -966,7 +1002,7 @@ impl Stage {
             Effect::Append { position, sync, .. } => {
                 format!("append {position}{}", if sync { " sync" } else { "" })
             }
-            Effect::Sync => "sync".into(),
+            Effect::Sync => return None,
             Effect::Roll { segment } => format!("roll {segment}"),
             Effect::DropSegment { segment } => format!("drop {segment}"),
             Effect::Reload => "reload".into(),
@@ -995,12 +1031,12 @@ impl Stage {
             }
             Fact::Owned { name, .. } => (format!("log: owned {name}"), String::new()),
             Fact::Orphaned { name } => (format!("log: orphaned {name}"), String::new()),
+            Fact::LogFailed { message } => ("log: log failed".into(), message),
+            Fact::QueueRefused { name, message } => (format!("log: queue {name} refused"), message),
             Fact::ReloadFailed { message } => ("log: reload failed".into(), message),
             Fact::Reloaded => ("log: reloaded".into(), String::new()),
             Fact::RecordingBegan { .. } => ("log: recording".into(), String::new()),
             Fact::RecordingStopped { why } => ("log: recording stopped".into(), why),
-            Fact::LogFailed { message } => ("log: log failed".into(), message),
-            Fact::QueueRefused { name, message } => (format!("log: queue refused {name}"), message),
             Fact::Connected { peer, uid, .. } => {
                 (format!("log: connected {} (user {uid})", self.name_of(peer)), String::new())
             }
@@ -1200,6 +1236,7 @@ impl Stage {
                         )
                     }
                     Expect::Changes | Expect::Monitor | Expect::Messages => format!("{to} {call} Reply"),
+                    Expect::Queue(expect) => self.render_queue(to, &call, header, tail, &expect),
                 }
             }
             Kind::Outcome => {
@@ -1250,6 +1287,7 @@ impl Stage {
                             String::from_utf8_lossy(&it.payload)
                         )
                     }
+                    Expect::Queue(expect) => self.render_queue(to, &call, header, tail, &expect),
                     _ => format!("{to} {call} item {}{}", header.seq, quoted()),
                 }
             }
@@ -1366,6 +1404,11 @@ fn status_of(status: &control::Status, what: &str) -> String {
         "waiting_bytes" => status.waiting_bytes.to_string(),
         "watches" => status.watches.to_string(),
         "subscriptions" => status.subscriptions.to_string(),
+        "queued" => status.queued.to_string(),
+        "queued_bytes" => status.queued_bytes.to_string(),
+        "failure" => status.storage.failure.clone(),
+        "log_bytes" => status.storage.bytes.to_string(),
+        "segments" => format!("{}..{}", status.storage.segment_first, status.storage.segment_last),
         "version" => status.version.clone(),
         "sum" => {
             let sum: u64 = status.limits.iter().map(|limit| limit.bytes).sum();

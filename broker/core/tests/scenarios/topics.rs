@@ -418,6 +418,57 @@ fn two_that_hold_back_are_both_waited_for() {
 }
 
 #[test]
+fn a_quota_that_is_used_up_holds_back_until_whatever_used_it_up_is_gone() {
+    check(
+        r#"
+        limit user.subscribed_bytes=100
+        ann opens acme.t kind=2 rights=subscribe+publish as t -> ann opened t publish+subscribe epoch=0
+        ann opens acme.u kind=2 rights=subscribe+publish as u -> ann opened u publish+subscribe epoch=0
+        ann subscribes u other
+        ann sends u "fills the quota"
+        ann subscribes t s policy=block
+        ann publishes t c1 "1"
+        ann credits other 2                           -> ann other subscribed 0; ann other 1 from ann "fills the quota"; ann c1 published 1 to=1
+        ann publishes t c2 "2"
+        ann cancels s                                 -> ann s Cancelled; ann c2 published 2 to=0
+        ann sends u "x"
+        ann credits other 1                           -> ann other 2 from ann "x"
+        ann sends u "fills it again"
+        ann subscribes t v policy=block
+        ann publishes t c3 "3"
+        ann cancels v                                 -> ann v Cancelled; ann c3 published 3 to=0
+        ann subscribes t w policy=block
+        ann publishes t c4 "4"
+        ann cancels other                             -> ann other Cancelled; ann c4 published 4 to=1
+        ann credits w 9                               -> ann w subscribed 3; ann w 4 from ann "4"
+        "#,
+    );
+}
+
+#[test]
+fn what_is_held_back_goes_at_once_also_where_nobody_reads() {
+    check(
+        r#"
+        limit user.subscribed_bytes=100
+        ann opens acme.t kind=2 rights=publish as t   -> ann opened t publish epoch=0
+        ann opens acme.u kind=2 rights=publish as u   -> ann opened u publish epoch=0
+        eve subscribes acme.u other
+        ann sends u "fills the quota"
+        joe opens acme.t kind=2 rights=subscribe as j -> joe opened j subscribe epoch=0
+        joe subscribes j s policy=block
+        joe credits s 1                               -> joe s subscribed 0
+        ann publishes t c1 "1"
+        eve stops reading
+        eve credits other 2                           -> eve other subscribed 0; eve other 1 from ann of=acme.u "fills the quota"; ann c1 published 1 to=1
+        joe credits s 1                               -> joe s 1 from ann "1"
+        ann sends u "fills it again"
+        ann publishes t c2 "2"
+        joe leaves                                    -> forget joe; ann c2 published 2 to=0
+        "#,
+    );
+}
+
+#[test]
 fn a_batch_counts_as_its_messages() {
     check(
         r#"
@@ -453,6 +504,27 @@ fn a_retained_message_is_for_those_who_come_later_and_ask_for_it() {
         ann subscribes acme.* s3 history=5
         ann credits s3 9                              -> ann s3 subscribed 0; ann s3 earlier 0 from bob sequence=3 of=acme.t "3"
         bob sends p "4"                               -> ann s1 4 from bob "4"; ann s2 4 from bob "4"; ann s3 1 from bob sequence=4 of=acme.t "4"
+        "#,
+    );
+}
+
+#[test]
+fn of_a_batch_only_the_latest_messages_are_kept_and_given() {
+    check(
+        r#"
+        topic acme.t history=3
+        bob opens acme.t kind=2 rights=publish as p   -> bob opened p publish epoch=0
+        bob sends p batch=a,b,c,d
+        ann opens acme.t kind=2 rights=subscribe as t -> ann opened t subscribe epoch=0
+        ann subscribes t s1 history=1
+        ann credits s1 9                              -> ann s1 subscribed 4; ann s1 earlier 4 from bob "d"
+        ann subscribes t s2 history=2
+        ann credits s2 9                              -> ann s2 subscribed 4; ann s2 earlier 3 from bob batch=c,d
+        ann subscribes t s3 history=9
+        ann credits s3 9                              -> ann s3 subscribed 4; ann s3 earlier 2 from bob batch=b,c,d
+        bob sends p "e"                               -> ann s1 5 from bob "e"; ann s2 5 from bob "e"; ann s3 5 from bob "e"
+        ann subscribes t s4 history=3 messages=2
+        ann credits s4 9                              -> ann s4 subscribed 5; ann s4 earlier 4 from bob "d"; ann s4 earlier 5 from bob "e"
         "#,
     );
 }

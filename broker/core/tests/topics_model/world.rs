@@ -571,15 +571,15 @@ impl World {
     fn entry(&self, sent: &Sent, topic: usize) -> Entry {
         let tail = Tail::of(&sent.header, &sent.bytes);
         let id = |bytes: &[u8]| u64::from_le_bytes(bytes[..8].try_into().expect("8 bytes"));
-        let ids = if sent.header.flags & flags::BATCH == 0 {
-            vec![id(tail.payload)]
+        let batched = sent.header.flags & flags::BATCH != 0;
+        let messages: Vec<&[u8]> = if batched {
+            Parts::of(tail.payload).map(|part| part.payload).collect()
         } else {
-            Parts::of(tail.payload).map(|part| id(part.payload)).collect()
+            vec![tail.payload]
         };
-        let plain = 64 + tail.payload.len();
-        // The name of each topic takes one piece of 16 bytes.
-        let bytes = [padded(plain) as u64, padded(plain + 16) as u64];
-        Entry { topic, sequence: sent.header.deadline, ids, bytes }
+        let ids = messages.iter().map(|message| id(message)).collect();
+        let sizes = messages.iter().map(|message| message.len()).collect();
+        Entry { topic, sequence: sent.header.deadline, ids, batched, sizes }
     }
 
     fn item(&self, sent: &Sent, at: usize) -> Checked<Item> {
@@ -592,8 +592,12 @@ impl World {
         }
         let tail = Tail::of(header, &sent.bytes);
         let named = tail.extensions().and_then(|all| all.find(extension_type::TOPIC));
-        let known =
-            |topic: usize| self.model.log[topic].iter().any(|entry| *entry == self.entry(sent, topic));
+        let known = |topic: usize| {
+            let found = self.entry(sent, topic);
+            let count = found.ids.len() as u64;
+            let same = |entry: &Entry| *entry == found || entry.latest(count) == found;
+            self.model.log[topic].iter().any(same)
+        };
         let topic = match named {
             Some(name) => TOPICS.iter().position(|topic| topic.as_bytes() == name),
             None => (0..TOPICS.len()).find(|&topic| known(topic)),

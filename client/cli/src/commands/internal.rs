@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::bench::BenchServer;
+use super::bench::{BenchConsumer, BenchServer, BenchSubscriber};
 use super::demo::DemoWorker;
 use crate::context::Context;
 use crate::failure::Failure;
@@ -14,6 +14,8 @@ use crate::failure::Failure;
 pub(crate) enum Internal {
     Broker(Broker),
     BenchServer(BenchServer),
+    BenchSubscriber(BenchSubscriber),
+    BenchConsumer(BenchConsumer),
     DemoWorker(DemoWorker),
 }
 
@@ -31,6 +33,8 @@ impl Internal {
         match self {
             Self::Broker(command) => command.run(context),
             Self::BenchServer(command) => command.run(context),
+            Self::BenchSubscriber(command) => command.run(context),
+            Self::BenchConsumer(command) => command.run(context),
             Self::DemoWorker(command) => command.run(context),
         }
     }

@@ -23,6 +23,9 @@ pub(crate) struct List {
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum KindArgument {
     Service,
+    Topic,
+    Queue,
+    Event,
 }
 
 impl List {
@@ -59,6 +62,9 @@ impl List {
         match self.kind {
             None => true,
             Some(KindArgument::Service) => view.kind == "service",
+            Some(KindArgument::Topic) => view.kind == "topic",
+            Some(KindArgument::Queue) => view.kind == "queue",
+            Some(KindArgument::Event) => view.kind == "event",
         }
     }
 }

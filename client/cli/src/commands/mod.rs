@@ -7,17 +7,21 @@ mod config;
 mod demo;
 mod describe;
 mod echo;
+mod event;
 mod internal;
 mod list;
 mod man;
 mod monitor;
 mod policy;
+mod publish;
+mod queue;
 mod reload;
 mod replay;
 mod send;
 mod serve;
 mod stats;
 mod status;
+mod subscribe;
 mod wait;
 mod waits;
 mod watch;
@@ -35,6 +39,12 @@ pub(crate) enum Command {
     Send(send::Send),
     Serve(serve::Serve),
     Echo(echo::Echo),
+    Pub(publish::Publish),
+    Sub(subscribe::Subscribe),
+    #[command(subcommand)]
+    Queue(queue::Queue),
+    #[command(subcommand)]
+    Event(event::Event),
     List(list::List),
     Describe(describe::Describe),
     Wait(wait::Wait),
@@ -65,6 +75,10 @@ impl Command {
             Self::Send(command) => command.run(context),
             Self::Serve(command) => command.run(context),
             Self::Echo(command) => command.run(context),
+            Self::Pub(command) => command.run(context),
+            Self::Sub(command) => command.run(context),
+            Self::Queue(command) => command.run(context),
+            Self::Event(command) => command.run(context),
             Self::List(command) => command.run(context),
             Self::Describe(command) => command.run(context),
             Self::Wait(command) => command.run(context),

@@ -1,10 +1,11 @@
 //! `switchboard status`: the broker at a glance.
 
 use clap::Args;
+use switchboard::control::Storage;
 
 use crate::context::Context;
 use crate::failure::Failure;
-use crate::output::Columns;
+use crate::output::{Columns, Output, printable};
 use crate::views;
 
 /// Show the broker at a glance: what is in use, the limits, and the memory they can cost
@@ -45,6 +46,14 @@ impl Status {
             views::bytes(status.waiting_bytes)
         ))?;
         output.line(format_args!("watches      {}", views::count(status.watches.into())))?;
+        output
+            .line(format_args!("topics       {} subscriptions", views::count(status.subscriptions.into())))?;
+        output.line(format_args!(
+            "queues       {} messages, {}",
+            views::count(status.queued),
+            views::bytes(status.queued_bytes)
+        ))?;
+        print_storage(&status.storage, &mut output)?;
         let recorder = &status.recorder;
         if !recorder.failure.is_empty() {
             output.line(format_args!("recorder     stopped: {}", recorder.failure))?;
@@ -84,4 +93,23 @@ impl Status {
         output.table(&counters)?;
         Ok(output.finish()?)
     }
+}
+
+/// The log of durable things.
+fn print_storage(storage: &Storage, output: &mut Output) -> Result<(), Failure> {
+    if !storage.failure.is_empty() {
+        let why = printable(storage.failure.trim_end());
+        return Ok(output.line(format_args!("storage      READ ONLY, nothing durable is taken: {why}"))?);
+    }
+    if storage.appended == 0 {
+        return Ok(output.line("storage      nothing durable so far")?);
+    }
+    Ok(output.line(format_args!(
+        "storage      {} records, {} of them synced; {} in segments {} to {}",
+        views::count(storage.appended),
+        views::count(storage.synced),
+        views::bytes(storage.bytes),
+        storage.segment_first,
+        storage.segment_last
+    ))?)
 }

@@ -84,7 +84,7 @@ impl Site {
 
 impl Running {
     /// The next line of its stdout.
-    pub(crate) fn lines(&mut self) -> impl Iterator<Item = String> {
+    pub(crate) fn lines(&mut self) -> impl Iterator<Item = String> + use<> {
         BufReader::new(self.0.stdout.take().expect("piped")).lines().map(|line| line.expect("text"))
     }
 

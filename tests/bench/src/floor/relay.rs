@@ -34,8 +34,8 @@ impl Candidate for Relay {
         "three processes; the middle one: epoll_wait, recvmsg, sendmsg".to_string()
     }
 
-    fn does(&self, _: Work, _: Mode) -> bool {
-        true
+    fn does(&self, work: Work, _: Mode) -> bool {
+        work.is_everybodys()
     }
 
     fn start<'a>(&'a self, site: &'a Site) -> Result<Box<dyn Session + 'a>> {

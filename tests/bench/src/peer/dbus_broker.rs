@@ -46,8 +46,8 @@ impl Candidate for DbusBroker {
         missing_program("dbus-broker-launch")
     }
 
-    fn does(&self, _: Work, _: Mode) -> bool {
-        true
+    fn does(&self, work: Work, _: Mode) -> bool {
+        work.is_everybodys()
     }
 
     fn start<'a>(&'a self, site: &'a Site) -> Result<Box<dyn Session + 'a>> {

@@ -28,8 +28,8 @@ impl Candidate for DbusDaemon {
         missing_program("dbus-daemon")
     }
 
-    fn does(&self, _: Work, _: Mode) -> bool {
-        true
+    fn does(&self, work: Work, _: Mode) -> bool {
+        work.is_everybodys()
     }
 
     fn start<'a>(&'a self, site: &'a Site) -> Result<Box<dyn Session + 'a>> {

@@ -50,9 +50,9 @@ impl Candidate for Iceoryx {
         (self.spin && cores < 2).then(|| format!("iceoryx2-spin: needs two cores, the bench may use {cores}"))
     }
 
-    fn does(&self, _: Work, mode: Mode) -> bool {
+    fn does(&self, work: Work, mode: Mode) -> bool {
         // Two processes that poll on one core would only measure the scheduler's time slices.
-        !(self.spin && mode == Mode::Pinned)
+        work.is_everybodys() && !(self.spin && mode == Mode::Pinned)
     }
 
     fn start<'a>(&'a self, site: &'a Site) -> Result<Box<dyn Session + 'a>> {

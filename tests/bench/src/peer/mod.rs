@@ -8,6 +8,7 @@ pub mod iceoryx;
 #[cfg(not(feature = "iceoryx2"))]
 #[path = "iceoryx_absent.rs"]
 pub mod iceoryx;
+pub mod jetstream;
 pub mod mosquitto;
 pub mod nats;
 pub mod redis;

@@ -39,8 +39,8 @@ impl Candidate for Mosquitto {
         missing_program("mosquitto")
     }
 
-    fn does(&self, _: Work, _: Mode) -> bool {
-        true
+    fn does(&self, work: Work, _: Mode) -> bool {
+        work.is_everybodys()
     }
 
     fn start<'a>(&'a self, site: &'a Site) -> Result<Box<dyn Session + 'a>> {

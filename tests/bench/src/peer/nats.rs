@@ -3,7 +3,8 @@
 //! closes the connection of a receiver that falls behind.
 
 use crate::candidate::{
-    Candidate, Connect, Kind, Mode, Sample, Session, Site, measure_pair, missing_program, version_of,
+    Candidate, Connect, Kind, Mode, Sample, Session, Site, measure_fan_out, measure_pair, missing_program,
+    version_of,
 };
 use crate::process::Server;
 use crate::stream::{Inward, Stream};
@@ -16,7 +17,7 @@ use std::process::Command;
 /// The peer.
 pub struct Nats;
 
-const CONFIG: &str = "max_payload: 8388608\nmax_pending: 2147483647\nwrite_deadline: \"60s\"\n";
+pub(super) const CONFIG: &str = "max_payload: 8388608\nmax_pending: 2147483647\nwrite_deadline: \"60s\"\n";
 
 impl Candidate for Nats {
     fn name(&self) -> &'static str {
@@ -35,8 +36,8 @@ impl Candidate for Nats {
         missing_program("nats-server")
     }
 
-    fn does(&self, _: Work, _: Mode) -> bool {
-        true
+    fn does(&self, work: Work, _: Mode) -> bool {
+        work.is_everybodys() || matches!(work, Work::Publish | Work::FanOut)
     }
 
     fn start<'a>(&'a self, site: &'a Site) -> Result<Box<dyn Session + 'a>> {
@@ -52,7 +53,7 @@ impl Candidate for Nats {
 }
 
 /// A port that was free a moment ago.
-fn free_port() -> Result<u16> {
+pub(super) fn free_port() -> Result<u16> {
     let listener = TcpListener::bind(("127.0.0.1", 0)).context("looking for a free port")?;
     Ok(listener.local_addr().context("its address")?.port())
 }
@@ -65,7 +66,10 @@ struct Running<'a> {
 
 impl Session for Running<'_> {
     fn measure(&mut self, work: Work, budget: &Budget) -> Result<Sample> {
-        measure_pair(&At(self.port), self.site, work, budget)
+        match work {
+            Work::FanOut => measure_fan_out(&At(self.port), self.site, budget),
+            _ => measure_pair(&At(self.port), self.site, work, budget),
+        }
     }
 }
 
@@ -75,8 +79,6 @@ impl Connect for At {
     type Port = Client;
 
     fn open(&self, end: End, work: Work) -> Result<Client> {
-        let mut stream = Stream::loopback(self.0)?;
-        stream.next_line(|_| ())?; // INFO
         let (ask, answer) = (work.name(), "r");
         let subscribe = match end {
             End::Caller => format!("SUB {answer} 1\r\n"),
@@ -87,17 +89,12 @@ impl Connect for At {
             End::Caller => format!("PUB {ask} {answer} "),
             _ => format!("PUB {ask} "),
         };
-        let connect =
-            "CONNECT {\"verbose\":false,\"pedantic\":false,\"lang\":\"bench\",\"version\":\"1\"}\r\n";
-        stream.outward().bytes().extend_from_slice(format!("{connect}{subscribe}PING\r\n").as_bytes());
-        stream.outward().flush()?;
-        // PONG comes after the subscription is in effect.
-        while !stream.next_line(|line| line == b"PONG")? {}
-        Ok(Client { stream, publish: publish.into_bytes() })
+        Client::connect(self.0, &subscribe, publish)
     }
 }
 
-struct Client {
+/// A client of nats-server with at most one subscription.
+pub(super) struct Client {
     stream: Stream,
     publish: Vec<u8>,
 }
@@ -134,6 +131,19 @@ fn first_frame(inward: &Inward) -> Result<Option<Frame>> {
 }
 
 impl Client {
+    /// Connects; `subscribe` is a SUB line or nothing, `publish` what stands before the length of a message.
+    pub(super) fn connect(port: u16, subscribe: &str, publish: String) -> Result<Client> {
+        let mut stream = Stream::loopback(port)?;
+        stream.next_line(|_| ())?; // INFO
+        let connect =
+            "CONNECT {\"verbose\":false,\"pedantic\":false,\"lang\":\"bench\",\"version\":\"1\"}\r\n";
+        stream.outward().bytes().extend_from_slice(format!("{connect}{subscribe}PING\r\n").as_bytes());
+        stream.outward().flush()?;
+        // PONG comes after the subscription is in effect.
+        while !stream.next_line(|line| line == b"PONG")? {}
+        Ok(Client { stream, publish: publish.into_bytes() })
+    }
+
     /// Hands over every frame that has arrived, after waiting for at least one message.
     fn each_message(
         &mut self,

@@ -1,14 +1,15 @@
 //! redis-server on a Unix socket, lists as queues: RPUSH to send, a blocking BLMPOP of up to 1024 items
 //! to receive, each push and the next pop in one write. No persistence.
 //!
-//! At most one BLMPOP is open per connection: what follows a blocked one waits behind it.
+//! At most one BLMPOP is open per connection: what follows a blocked one waits behind it. As a queue of
+//! single messages (`Singly`): RPUSH and BLPOP (LPOP that waits) of one message each, pipelined.
 
 use crate::candidate::{
     Candidate, Connect, Kind, Mode, Sample, Session, Site, measure_pair, missing_program, version_of,
 };
 use crate::process::Server;
 use crate::stream::Stream;
-use crate::work::{Budget, End, Port, Work};
+use crate::work::{Budget, End, Port, QUEUE_IN_FLIGHT, Work};
 use anyhow::{Context, Result, bail};
 use std::io::Write;
 use std::os::unix::net::UnixStream;
@@ -42,8 +43,8 @@ impl Candidate for Redis {
         missing_program("redis-server")
     }
 
-    fn does(&self, _: Work, _: Mode) -> bool {
-        true
+    fn does(&self, work: Work, _: Mode) -> bool {
+        work.is_everybodys() || work == Work::Queue
     }
 
     fn start<'a>(&'a self, site: &'a Site) -> Result<Box<dyn Session + 'a>> {
@@ -75,7 +76,10 @@ struct Running<'a> {
 
 impl Session for Running<'_> {
     fn measure(&mut self, work: Work, budget: &Budget) -> Result<Sample> {
-        measure_pair(&At(&self.socket), self.site, work, budget)
+        match work {
+            Work::Queue => measure_pair(&Singly(&self.socket), self.site, work, budget),
+            _ => measure_pair(&At(&self.socket), self.site, work, budget),
+        }
     }
 }
 
@@ -245,5 +249,100 @@ impl Port for Client {
             self.stream.inward().consume(length + 2);
         }
         self.flush_commands(true)
+    }
+}
+
+/// A list as a queue whose users push and pop one message a command, pipelined.
+struct Singly<'a>(&'a Path);
+
+impl Connect for Singly<'_> {
+    type Port = Single;
+
+    fn open(&self, _: End, work: Work) -> Result<Single> {
+        let list = work.name();
+        Ok(Single {
+            stream: Stream::unix(self.0)?,
+            push_head: format!("*3\r\n$5\r\nRPUSH\r\n${}\r\n{list}\r\n", list.len()).into_bytes(),
+            pop: command(&["BLPOP", list, "0"]),
+            popped_head: format!("*2\r\n${}\r\n{list}\r\n${}\r\n", list.len(), work.size()).into_bytes(),
+            size: work.size(),
+            open: 0,
+        })
+    }
+}
+
+struct Single {
+    stream: Stream,
+    push_head: Vec<u8>,
+    pop: Vec<u8>,
+    /// What stands before each message that was popped.
+    popped_head: Vec<u8>,
+    size: usize,
+    /// Commands without an answer so far: all pushes, or all pops.
+    open: usize,
+}
+
+impl Single {
+    /// Counts the answers to pushes that have arrived, after waiting for one.
+    fn take_answers(&mut self) -> Result<()> {
+        let mut answers = 0;
+        while answers == 0 || self.stream.inward().line().is_some() {
+            self.stream.next_line(|line| match line.first() {
+                Some(b':') => Ok(()),
+                _ => bail!("redis-server says {}", String::from_utf8_lossy(line)),
+            })??;
+            answers += 1;
+        }
+        self.open -= answers;
+        Ok(())
+    }
+}
+
+impl Port for Single {
+    fn put(&mut self, message: &[u8]) -> Result<()> {
+        let mut outward = self.stream.outward();
+        outward.bytes().extend_from_slice(&self.push_head);
+        write!(outward.bytes(), "${}\r\n", message.len()).context("writing to memory")?;
+        outward.payload(message, b"\r\n")?;
+        self.open += 1;
+        while self.open >= QUEUE_IN_FLIGHT {
+            self.stream.outward().flush()?;
+            self.take_answers()?;
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        self.stream.outward().flush()
+    }
+
+    fn take(&mut self, mut each: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
+        let mut outward = self.stream.outward();
+        for _ in self.open..QUEUE_IN_FLIGHT {
+            outward.bytes().extend_from_slice(&self.pop);
+        }
+        outward.flush()?;
+        self.open = QUEUE_IN_FLIGHT;
+        let (head, whole) = (self.popped_head.len(), self.popped_head.len() + self.size + 2);
+        while self.stream.inward().unread().len() < whole {
+            self.stream.fill()?;
+        }
+        while let Some(answer) = self.stream.inward().unread().get(..whole) {
+            if answer[..head] != self.popped_head {
+                let end = answer.len().min(80);
+                bail!(
+                    "redis-server answered {:?} where a message was due",
+                    answer[..end].escape_ascii().to_string()
+                );
+            }
+            each(&answer[head..head + self.size])?;
+            self.stream.inward().consume(whole);
+            self.open -= 1;
+        }
+        Ok(())
+    }
+
+    fn echo(&mut self) -> Result<()> {
+        bail!("nobody echoes through a queue: a bug of this bench")
     }
 }

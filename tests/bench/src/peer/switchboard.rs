@@ -2,8 +2,10 @@
 //! for the load, as any user could run them.
 
 use crate::candidate::{Candidate, Kind, Mode, Sample, Session, Site, patience};
+use crate::floor::fdatasync::disk;
 use crate::process::{Server, die_with_the_bench, interrupted};
-use crate::work::{Budget, Work};
+use crate::results::is_latency;
+use crate::work::{Budget, SUBSCRIBERS, Work};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 use std::cell::RefCell;
@@ -29,6 +31,10 @@ fn probe_count(work: Work) -> u64 {
         Work::InFlight => 5_000,
         Work::OneWay => 50_000,
         Work::Large => 20,
+        Work::Publish | Work::Queue => 20_000,
+        Work::FanOut => 500,
+        Work::Durable => 100,
+        Work::Durable64 | Work::Durable256 => 2_000,
     }
 }
 
@@ -68,8 +74,9 @@ impl Candidate for Switchboard {
         self.programs.as_ref().err().map(|why| format!("switchboard: {why}"))
     }
 
-    fn does(&self, _: Work, _: Mode) -> bool {
-        true
+    fn does(&self, work: Work, _: Mode) -> bool {
+        // In memory a log is not durable, whatever is measured.
+        !work.is_durable() || disk().is_ok()
     }
 
     fn start<'a>(&'a self, site: &'a Site) -> Result<Box<dyn Session + 'a>> {
@@ -108,7 +115,9 @@ impl Session for Running<'_> {
             Some(speed) => speed,
             None => self.bench(work, probe_count(work), budget)?.per_second.context("no speed")?,
         };
-        let count = (speed * (budget.warm + budget.measure).as_secs_f64()) as u64;
+        // What is counted is deliveries; what is asked for, messages.
+        let each = if work == Work::FanOut { SUBSCRIBERS as f64 } else { 1.0 };
+        let count = (speed / each * (budget.warm + budget.measure).as_secs_f64()) as u64;
         let sample = self.bench(work, count.max(probe_count(work)), budget)?;
         self.speed.borrow_mut().insert(key, sample.per_second.unwrap_or(speed));
         Ok(sample)
@@ -117,15 +126,29 @@ impl Session for Running<'_> {
 
 impl Running<'_> {
     fn bench(&self, work: Work, count: u64, budget: &Budget) -> Result<Sample> {
-        let what = if work == Work::OneWay { "send" } else { "call" };
+        let what = match work {
+            Work::Call | Work::InFlight | Work::Large => "call",
+            Work::OneWay => "send",
+            Work::Publish | Work::FanOut => "pub",
+            Work::Queue | Work::Durable | Work::Durable64 | Work::Durable256 => "queue",
+        };
         let mut command = Command::new(self.programs.join("switchboard"));
         command.arg("--socket").arg(&self.socket);
         command.args(["bench", what, "--size", &work.size().to_string(), "--count", &count.to_string()]);
-        if work != Work::OneWay {
+        if work.in_flight() > 0 {
             command.args(["--in-flight", &work.in_flight().to_string()]);
         }
-        // Through the broker, like every peer; a direct link would be measured against other floors.
-        command.args(["--brokered", "--json"]);
+        match what {
+            // Through the broker, like every peer; a direct link would be measured against other floors.
+            "call" | "send" => command.arg("--brokered"),
+            "pub" => {
+                let subscribers = if work == Work::FanOut { SUBSCRIBERS } else { 1 };
+                command.args(["--subscribers", &subscribers.to_string()])
+            }
+            _ if work.is_durable() => command.arg("--durable"),
+            _ => &mut command,
+        };
+        command.arg("--json");
         isolate(&mut command, self.site);
         let line = self.run(command, budget)?;
         let value: Value = serde_json::from_str(&line).with_context(|| format!("its JSON: {line:?}"))?;
@@ -133,7 +156,7 @@ impl Running<'_> {
         ensure!(value["count"].as_u64() == Some(count), "it measured {} of {count} messages", value["count"]);
         let number = |key: &str| value[key].as_f64().with_context(|| format!("no number {key:?} in {line}"));
         let per_second = Some(number("per_second")?);
-        if matches!(work, Work::Call | Work::Large) {
+        if is_latency(work) {
             return Ok(Sample {
                 p50_ns: Some(number("p50_ns")?),
                 p99_ns: Some(number("p99_ns")?),

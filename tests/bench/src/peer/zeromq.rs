@@ -29,8 +29,8 @@ impl Candidate for ZeroMq {
         Library::load().is_none().then(|| "libzmq.so.5: not installed (run with --install)".to_string())
     }
 
-    fn does(&self, _: Work, _: Mode) -> bool {
-        true
+    fn does(&self, work: Work, _: Mode) -> bool {
+        work.is_everybodys()
     }
 
     fn start<'a>(&'a self, site: &'a Site) -> Result<Box<dyn Session + 'a>> {

@@ -4,9 +4,12 @@
 mod call;
 mod idle;
 mod pattern;
+mod publish;
+mod queue;
 mod report;
 mod send;
 mod server;
+mod sink;
 
 use std::time::Duration;
 
@@ -18,6 +21,8 @@ use crate::failure::Failure;
 use crate::values;
 
 pub(crate) use call::{many_at_once, one_by_one};
+pub(crate) use publish::BenchSubscriber;
+pub(crate) use queue::BenchConsumer;
 pub(crate) use send::send;
 pub(crate) use server::BenchServer;
 
@@ -26,6 +31,8 @@ pub(crate) use server::BenchServer;
 pub(crate) enum Bench {
     Call(call::BenchCall),
     Send(send::BenchSend),
+    Pub(publish::BenchPub),
+    Queue(queue::BenchQueue),
     Idle(idle::BenchIdle),
 }
 
@@ -47,6 +54,8 @@ impl Bench {
         match self {
             Self::Call(command) => command.run(context),
             Self::Send(command) => command.run(context),
+            Self::Pub(command) => command.run(context),
+            Self::Queue(command) => command.run(context),
             Self::Idle(command) => command.run(context),
         }
     }
@@ -67,7 +76,7 @@ impl Load {
 
     /// Starts the process that receives the messages, and gives the name it serves.
     fn start_server(&self, context: &Context, window: u32) -> Result<(Peer, String), Failure> {
-        let name = format!("bench.p{}.{:x}", std::process::id(), switchboard_transport::clock::wall_ns());
+        let name = fresh_name();
         let mut server = Start::new("the bench's server", &context.socket().path)
             .args(["internal", "bench-server", &name, "--window", &window.to_string()])
             .args(["--spin", &switchboard_config::units::format_duration(self.spin)])
@@ -75,4 +84,9 @@ impl Load {
         server.wait_ready()?;
         Ok((server, name))
     }
+}
+
+/// A name that nobody else uses.
+fn fresh_name() -> String {
+    format!("bench.p{}.{:x}", std::process::id(), switchboard_transport::clock::wall_ns())
 }

@@ -23,6 +23,13 @@ pub(crate) struct Report {
     pub(crate) p999_ns: u64,
     pub(crate) mean_ns: u64,
     pub(crate) per_second: u64,
+    /// Of a topic: processes that each receive and verify every message. `per_second` counts what all of
+    /// them verified.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) subscribers: Option<u32>,
+    /// Of a queue: how safe an acknowledged push is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) level: Option<String>,
     /// The bare cost of filling and checking the bytes of one message.
     pub(crate) touch_ns: u64,
 }
@@ -77,6 +84,8 @@ impl Report {
             p999_ns: 0,
             mean_ns: 0,
             per_second: 0,
+            subscribers: None,
+            level: None,
             touch_ns: 0,
         }
     }
@@ -95,6 +104,12 @@ impl Report {
         let Self { what, path, in_flight, .. } = self;
         output.line(format_args!("{what}, {path}, {}, {in_flight} in flight", views::bytes(self.size)))?;
         output.line(format_args!("  verified    {}", views::count(self.count)))?;
+        if let Some(subscribers) = self.subscribers {
+            output.line(format_args!("  by          {subscribers} subscribers"))?;
+        }
+        if let Some(level) = &self.level {
+            output.line(format_args!("  safe to     {level}"))?;
+        }
         output.line(format_args!("  per second  {}", views::count(self.per_second)))?;
         output.line(format_args!("  median      {}", views::time(self.p50_ns)))?;
         output.line(format_args!("  99 %        {}", views::time(self.p99_ns)))?;

@@ -7,7 +7,8 @@ use switchboard::{Board, Service};
 use switchboard_transport::clock;
 
 use super::report::{Report, Times};
-use super::server::{COUNT, Expected, Received};
+use super::server::COUNT;
+use super::sink::{Expected, Received};
 use super::{Load, pattern};
 use crate::context::Context;
 use crate::failure::Failure;
@@ -26,7 +27,7 @@ pub(crate) struct BenchSend {
 }
 
 /// Times are taken of about so many messages.
-const SAMPLES: u64 = 20_000;
+pub(super) const SAMPLES: u64 = 20_000;
 
 impl BenchSend {
     pub(crate) fn run(self, context: &Context) -> Result<(), Failure> {
@@ -81,11 +82,7 @@ pub(crate) fn send(
     let received: Received = service.call_typed(COUNT, &Expected { size, stride })?;
     let elapsed = start.elapsed();
     board.flush()?;
-    if received.verified != count || received.wrong.is_some() {
-        let lost = count.saturating_sub(received.verified);
-        let wrong = received.wrong.unwrap_or_else(|| "the rest never came".to_owned());
-        return Err(Failure::ended(format_args!("Failed: {lost} of {count} messages were lost: {wrong}")));
-    }
+    received.check(count)?;
     let mut times = Times::new();
     for (started, ended) in started_ns.iter().zip(&received.times_ns) {
         times.record(ended.saturating_sub(*started));

@@ -5,7 +5,6 @@ use std::io::{self, IoSlice};
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use serde::{Deserialize, Serialize};
 use switchboard::Outcome;
 use switchboard::session::{Event, Frame, Inbox, LARGE_BYTES, Output, RequestId, Session};
 use switchboard_protocol::control::{self, serve_flags};
@@ -13,6 +12,7 @@ use switchboard_protocol::{Parts, flags, padded};
 use switchboard_transport::{Fds, Interest, Stream, clock, connect};
 
 use super::pattern;
+use super::sink::Sink;
 use crate::children::READY;
 use crate::context::Context;
 use crate::failure::Failure;
@@ -30,34 +30,6 @@ pub(crate) struct BenchServer {
     window: u32,
     #[arg(long, default_value = "0", value_parser = values::duration)]
     spin: Duration,
-}
-
-/// The one-way messages that come next, from number 0.
-#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
-pub(crate) struct Expected {
-    pub(crate) size: usize,
-    /// The time of every so manieth is taken.
-    pub(crate) stride: u64,
-}
-
-/// The one-way messages that came.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub(crate) struct Received {
-    /// Those that were whole and in order.
-    pub(crate) verified: u64,
-    /// What was wrong first.
-    pub(crate) wrong: Option<String>,
-    /// When the last one came, by the monotonic clock.
-    pub(crate) last_ns: u64,
-    /// When every so manieth came.
-    pub(crate) times_ns: Vec<u64>,
-}
-
-#[derive(Default)]
-struct Sink {
-    expected: Expected,
-    received: Received,
-    next_time: u64,
 }
 
 impl BenchServer {
@@ -232,46 +204,4 @@ fn answer(session: &mut Session, sink: &mut Sink, request: RequestId, frame: Fra
 
 fn lost(error: io::Error) -> Failure {
     Failure::ended(format_args!("PeerDied: the connection to the broker was lost: {error}"))
-}
-
-impl Sink {
-    #[inline]
-    fn take(&mut self, message: &[u8]) {
-        let number = self.received.verified;
-        let found = pattern::check(message);
-        let is_next = found.is_some_and(|found| pattern::is_number(found, number, self.expected.size));
-        if !is_next || message.len() != self.expected.size {
-            self.complain(message.len(), number, found);
-            return;
-        }
-        self.received.verified += 1;
-        if number == self.next_time {
-            self.received.times_ns.push(clock::monotonic_ns());
-            self.next_time += self.expected.stride;
-        }
-    }
-
-    #[cold]
-    fn complain(&mut self, length: usize, number: u64, found: Option<u64>) {
-        if self.received.wrong.is_none() {
-            let found = found.map_or_else(|| "a damaged one".to_owned(), |found| format!("message {found}"));
-            self.received.wrong = Some(format!(
-                "expected message {number} of {} bytes, got {found} of {length}",
-                self.expected.size
-            ));
-        }
-    }
-
-    /// What came so far, for a payload of [`Expected`].
-    fn answer(&mut self, expected: &[u8]) -> Vec<u8> {
-        let expected = switchboard_protocol::decode(expected).unwrap_or_default();
-        switchboard_protocol::encode(&self.report(expected))
-    }
-
-    fn report(&mut self, expected: Expected) -> Received {
-        let mut received = std::mem::take(&mut self.received);
-        received.last_ns = clock::monotonic_ns();
-        *self = Self { expected, ..Self::default() };
-        received
-    }
 }
