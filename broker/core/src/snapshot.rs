@@ -19,12 +19,13 @@ struct Look {
 
 impl Look {
     fn of(header: &Header) -> Self {
-        let reads = if header.flags & flags::BATCH == 0 { Reads::Head } else { Reads::Parts };
-        Self { reads, head: header.tail_len() - header.payload_len() }
+        Self::behind(header.tail_len() - header.payload_len(), header.flags)
     }
 
-    fn at_extensions(ext_len: u16) -> Self {
-        Self { reads: Reads::Head, head: usize::from(ext_len) }
+    /// Of a tail whose payload begins behind so many bytes, in a frame with these flags.
+    fn behind(head: usize, flags: u8) -> Self {
+        let reads = if flags & flags::BATCH == 0 { Reads::Head } else { Reads::Parts };
+        Self { reads, head }
     }
 
     fn is_something(self) -> bool {
@@ -68,9 +69,9 @@ impl<P: Payload> Broker<P> {
         let blocked = queues.blocked.iter().map(|(_, it)| (Look::of(&it.header), &it.tail));
         let letters = topics.pending.iter().filter_map(|(_, it)| it.message.as_ref()).map(|it| &it.it);
         let published = topics.table.iter().flat_map(|(_, it)| &it.kept).chain(letters);
-        let published = published.map(|it| (Look::at_extensions(it.ext_len), &it.tail));
-        let queued = queues.messages.iter().map(|(_, it)| (Look::at_extensions(it.ext_len), &it.tail));
-        let retained = storage.retained.iter().map(|(_, it)| (Look::at_extensions(it.ext_len), &it.tail));
+        let published = published.map(|it| (Look::behind(it.ext_len.into(), it.flags), &it.tail));
+        let queued = queues.messages.iter().map(|(_, it)| (Look::behind(it.ext_len.into(), 0), &it.tail));
+        let retained = storage.retained.iter().map(|(_, it)| (Look::behind(it.ext_len.into(), 0), &it.tail));
         waiting.chain(held).chain(blocked).chain(published).chain(queued).chain(retained)
     }
 
@@ -82,10 +83,11 @@ impl<P: Payload> Broker<P> {
         let blocked = queues.blocked.values_mut().map(|it| (Look::of(&it.header), &mut it.tail));
         let letters = topics.pending.values_mut().filter_map(|it| it.message.as_mut()).map(|it| &mut it.it);
         let published = topics.table.values_mut().flat_map(|it| &mut it.kept).chain(letters);
-        let published = published.map(|it| (Look::at_extensions(it.ext_len), &mut it.tail));
-        let queued = queues.messages.values_mut().map(|it| (Look::at_extensions(it.ext_len), &mut it.tail));
+        let published = published.map(|it| (Look::behind(it.ext_len.into(), it.flags), &mut it.tail));
+        let queued =
+            queues.messages.values_mut().map(|it| (Look::behind(it.ext_len.into(), 0), &mut it.tail));
         let retained =
-            storage.retained.values_mut().map(|it| (Look::at_extensions(it.ext_len), &mut it.tail));
+            storage.retained.values_mut().map(|it| (Look::behind(it.ext_len.into(), 0), &mut it.tail));
         waiting.chain(held).chain(blocked).chain(published).chain(queued).chain(retained)
     }
 }
