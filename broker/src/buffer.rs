@@ -3,8 +3,10 @@
 
 use std::rc::Rc;
 
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use switchboard_core::Payload;
-use switchboard_protocol::PeerId;
+use switchboard_protocol::{FRAME_BYTES_MAX, PeerId};
 
 /// Bytes read from one link in one turn at most.
 pub(crate) const TURN_BYTES: usize = 256 << 10;
@@ -31,17 +33,15 @@ const SPARE_BYTES_MAX: usize = 1 << 20;
 const SPARE_BYTES: usize = 8 << 10;
 
 /// A reference-counted piece of a receive buffer, or of bytes that the core wrote.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) enum Slice {
     /// A part of a buffer.
-    Of {
-        buffer: Rc<Vec<u8>>,
-        start: u32,
-        len: u32,
-    },
+    Of { buffer: Rc<Vec<u8>>, start: u32, len: u32 },
     /// Bytes on their own, in one piece of memory: what is small and kept for long, like a million
     /// messages in queues.
     Own(Rc<[u8]>),
+    /// No bytes.
+    #[default]
     Empty,
 }
 
@@ -80,16 +80,28 @@ impl Slice {
     }
 }
 
-impl Default for Slice {
-    fn default() -> Self {
-        Self::Empty
-    }
-}
-
 impl From<Vec<u8>> for Slice {
     fn from(bytes: Vec<u8>) -> Self {
         let len = bytes.len();
         Self::new(&Rc::new(bytes), 0, len)
+    }
+}
+
+/// Its length: what was in it is nobody's affair who looks at a snapshot of the broker.
+impl Serialize for Slice {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u32(self.len() as u32)
+    }
+}
+
+/// As many zeros.
+impl<'de> Deserialize<'de> for Slice {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let len = u32::deserialize(deserializer)?;
+        if FRAME_BYTES_MAX < len {
+            return Err(D::Error::custom("a payload longer than any frame"));
+        }
+        Ok(Self::from(vec![0; len as usize]))
     }
 }
 

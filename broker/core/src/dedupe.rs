@@ -9,10 +9,11 @@ use crate::slab::NONE;
 use crate::storage::Thing;
 use crate::timers::TimerId;
 use alloc::format;
+use serde::{Deserialize, Serialize};
 use switchboard_protocol::{Instant, Outcome};
 
 /// The highest number taken from a producer.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Mark {
     pub(crate) queue: u32,
     pub(crate) uid: u32,

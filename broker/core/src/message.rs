@@ -12,11 +12,13 @@ use crate::storage::Thing;
 use crate::timers::TimerId;
 use alloc::boxed::Box;
 use alloc::rc::Rc;
+use serde::{Deserialize, Serialize};
 use switchboard_protocol::Instant;
 use switchboard_protocol::queue::DeadLetter;
 
 /// A message from its push until it is gone.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(bound = "P: Payload")]
 pub(crate) struct Message<P> {
     /// Extensions and payload, as pushed.
     pub(crate) tail: P,
@@ -46,7 +48,7 @@ pub(crate) struct Message<P> {
 const _: () = assert!(size_of::<Message<[u64; 2]>>() == 72);
 
 /// Where a message is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[repr(u8)]
 pub(crate) enum State {
     /// Not at the level that its queue promises yet, or just made.
@@ -67,7 +69,7 @@ pub(crate) enum State {
 pub(crate) const STATES: usize = 6;
 
 /// What only some messages have.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Extra {
     /// Wall time from which it is not delivered any more; 0 for never.
     pub(crate) expires: u64,
@@ -85,7 +87,7 @@ pub(crate) struct Extra {
 }
 
 /// What a wall-clock timer is for.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) enum Due {
     /// A message expires, or its delay is over.
     Message(u32),

@@ -21,13 +21,15 @@ use alloc::format;
 use alloc::rc::Rc;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
+use serde::{Deserialize, Serialize};
 use switchboard_protocol::queue::{CreateQueue, Created, Level, Overflow, QueueInfo, QueueMethod};
 use switchboard_protocol::{
     Header, Instant, Kind, Name, ObjectKind, Outcome, Rights, Tail, Verb, encode, extension_type,
 };
 
 /// All queues and what is in them.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(bound = "P: Payload")]
 pub(crate) struct Queues<P> {
     declared: Vec<QueueSettings>,
     pub(crate) table: Slab<Queue>,
@@ -56,7 +58,7 @@ pub(crate) struct Queues<P> {
 }
 
 /// One queue.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Queue {
     /// [`NONE`] once it was deleted, while it is taken down.
     pub(crate) object: u32,
@@ -102,7 +104,7 @@ pub(crate) struct Queue {
 }
 
 /// What a queue has seen since the broker's start.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct QueueCounts {
     pub(crate) pushed: u64,
     pub(crate) delivered: u64,

@@ -18,11 +18,13 @@ use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::rc::Rc;
 use alloc::string::{String, ToString};
+use serde::{Deserialize, Serialize};
 use switchboard_protocol::queue::{Level, Overflow};
 use switchboard_protocol::{Instant, Name, ObjectKind};
 
 /// What was read so far.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(bound = "P: Payload")]
 pub(crate) struct Recovery<P> {
     /// By their numbers.
     queues: BTreeMap<u64, Staged>,
@@ -32,7 +34,7 @@ pub(crate) struct Recovery<P> {
 }
 
 /// A queue of which something was read.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 struct Staged {
     /// Latest record about itself, with its segment and position.
     made: Option<(QueueMade, u32, u64)>,

@@ -18,6 +18,7 @@ use switchboard_protocol::{
 
 use super::model::{Checked, Lease, Message, Model, Presence, Survival};
 use crate::session_worlds::Dice;
+use crate::shadow::Shadow;
 
 /// A bug that is planted between the core, the log and the clients, for the model to see.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,7 +121,7 @@ enum Asked {
     Push { ids: Vec<u64> },
     Consume { queue: usize, dead: bool, lease: LeaseKind, lease_ns: u64 },
     Ack { ids: Vec<u64> },
-    Nack { id: u64, how: NackHow, until: u64 },
+    Nack { id: u64 },
     Extend { id: u64, until: u64 },
     Status,
 }
@@ -140,6 +141,8 @@ struct Client {
 struct World {
     dice: Dice,
     core: Broker<Vec<u8>>,
+    /// A core that is told what a recording has, if there is one.
+    shadow: Option<Shadow>,
     writer: Option<Writer<SimDisk>>,
     batch: Batch,
     incarnation: u32,
@@ -162,7 +165,17 @@ struct World {
 
 /// Lives a world through; the error says what promise was broken, and what happened before.
 pub fn run(seed: u64, bug: Option<Bug>) -> Result<Summary, String> {
-    let mut world = World::new(seed, bug);
+    run_world(World::new(seed, bug))
+}
+
+/// The same with a shadow beside each broker.
+pub fn run_shadowed(seed: u64, shadow: Shadow) -> Result<Summary, String> {
+    let mut world = World::new(seed, None);
+    world.shadow = Some(shadow);
+    run_world(world)
+}
+
+fn run_world(mut world: World) -> Result<Summary, String> {
     let end = world.live().and_then(|()| world.drain());
     match end {
         Ok(()) => Ok(world.summary),
@@ -205,6 +218,7 @@ impl World {
         let disk = SimDisk::new(dice.roll());
         let mut world = Self {
             core: broker(1, 1),
+            shadow: None,
             dice,
             writer: None,
             batch: Batch::default(),
@@ -238,6 +252,9 @@ impl World {
         self.batch = Batch::default();
         self.clients.clear();
         self.core = broker(self.incarnation, self.now);
+        if let Some(shadow) = &mut self.shadow {
+            shadow.forget();
+        }
         let layout = Layout { preallocated_bytes: 4096, salt: self.dice.roll() as u32 };
         let mut records = Vec::new();
         let recovered = recover(disk, layout, &mut |record| {
@@ -548,6 +565,7 @@ impl World {
                     forgetful: false,
                     lease: None,
                     push,
+                    nacking: false,
                     acking: false,
                 },
             );
@@ -658,12 +676,13 @@ impl World {
         let delay_ns = if self.dice.one_in(3) { self.dice.below(300) * MILLISECOND } else { 0 };
         self.note(format!("client {} nacks {id} {how:?} delay {delay_ns}", self.clients[speaker].id.slot));
         let until = self.wall() + delay_ns;
-        let call = self.call(speaker, Asked::Nack { id, how, until: if delay_ns == 0 { 0 } else { until } });
+        let call = self.call(speaker, Asked::Nack { id });
         // From here on it may be delivered again, and the answer may wait for the log.
         let it = self.model.messages.get_mut(&id).expect("a known message");
         let valid = it.lease.is_some_and(|mine| mine.id == (lease.low, lease.high) && self.now < mine.until);
         if valid {
             it.lease = None;
+            it.nacking = delay_ns != 0;
             // A delay that was over begins anew after a crash, if the clock was set back meanwhile.
             it.not_before = if delay_ns == 0 { it.not_before } else { until };
             match how {
@@ -726,7 +745,10 @@ impl World {
     fn handle(&mut self, input: Input<Vec<u8>>) -> Checked {
         self.latest = self.latest.max(self.wall());
         let mut effects = Vec::new();
-        self.core.handle(Instant(self.now), input, &mut effects);
+        match &mut self.shadow {
+            None => self.core.handle(Instant(self.now), input, &mut effects),
+            Some(shadow) => shadow.handle(&mut self.core, Instant(self.now), input, &mut effects)?,
+        }
         self.core.check_invariants();
         self.summary.inputs += 1;
         if self.bug == Some(Bug::OrderSwapped) {
@@ -926,9 +948,7 @@ impl World {
                     return Err(format!("{} messages are left over", status.queued));
                 }
             }
-            Asked::Nack { id, how, until } => {
-                let _ = (id, how, until);
-            }
+            Asked::Nack { id } => self.model.messages.get_mut(&id).expect("a known message").nacking = false,
             Asked::Consume { .. } | Asked::Extend { .. } => {}
         }
         Ok(())

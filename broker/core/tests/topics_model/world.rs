@@ -1,6 +1,7 @@
 //! A broker with publishers and subscribers around it, from a seed to its end.
 
 use crate::model::{Asked, Checked, Entry, Item, Model};
+use crate::shadow::Shadow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use switchboard_core::{
@@ -81,6 +82,8 @@ struct Peer {
 
 pub(crate) struct World {
     broker: Broker<Vec<u8>>,
+    /// A core that is told what a recording has, if there is one.
+    shadow: Option<Shadow>,
     model: Model,
     peers: Vec<Peer>,
     now: Instant,
@@ -118,6 +121,7 @@ impl World {
         let model = Model::new(names, vec![3, 0, 1]);
         Self {
             broker: Broker::new(settings, instance, Instant(1)),
+            shadow: None,
             model,
             peers: Vec::new(),
             now: Instant(1),
@@ -127,6 +131,12 @@ impl World {
             generation: 0,
             answer: None,
         }
+    }
+
+    /// With a shadow beside the broker.
+    pub(crate) fn shadowed(mut self, shadow: Shadow) -> Self {
+        self.shadow = Some(shadow);
+        self
     }
 
     fn roll(&mut self, below: u64) -> u64 {
@@ -440,7 +450,10 @@ impl World {
     /// One input, and what comes of it held against the model.
     fn input(&mut self, input: Input<Vec<u8>>) -> Checked {
         let mut effects = Vec::new();
-        self.broker.handle(self.now, input, &mut effects);
+        match &mut self.shadow {
+            None => self.broker.handle(self.now, input, &mut effects),
+            Some(shadow) => shadow.handle(&mut self.broker, self.now, input, &mut effects)?,
+        }
         let mut sent = Vec::new();
         for effect in effects {
             match effect {
