@@ -179,7 +179,8 @@ impl World {
             self.frame(CLIENT, header, Bytes([7; 64].as_slice().into()));
             black_box(self.all_sent());
         }
-        let header = Header { handle: pop, method: 2, call: 1 << 32, flags: flags::STREAM, ..Header::new(Kind::Call) };
+        let header =
+            Header { handle: pop, method: 2, call: 1 << 32, flags: flags::STREAM, ..Header::new(Kind::Call) };
         self.frame(SERVER, header, body(encode(&Pop::default())));
         let header = Header { call: 1 << 32, seq: count, ..Header::new(Kind::Credit) };
         if deep == 0 {

@@ -153,8 +153,7 @@ impl<P: Payload> Broker<P> {
         it.place = Waits::Stalled;
         let slot = self.calls[it.call].caller.slot;
         let peer = self.peers[slot as usize].as_mut().expect("a caller that is connected");
-        peer.consumers_stalled
-            .push(&mut self.queues.consumers, consumer, |consumer| &mut consumer.by_stall);
+        peer.consumers_stalled.push(&mut self.queues.consumers, consumer, |consumer| &mut consumer.by_stall);
     }
 
     /// Whether a peer's out queue takes a message now.

@@ -134,9 +134,7 @@ impl<P: Payload> Broker<P> {
     fn is_worn_out(&self, message: u32) -> bool {
         let it = &self.queues.messages[message];
         let at = &self.queues.table[it.queue];
-        at.object != NONE
-            && at.settings.deliveries_max <= it.deliveries()
-            && !self.is_dead_letter(message)
+        at.object != NONE && at.settings.deliveries_max <= it.deliveries() && !self.is_dead_letter(message)
     }
 
     /// Puts a leased message back to its place, to be ready after `delay_ns`.
@@ -257,8 +255,7 @@ impl<P: Payload> Broker<P> {
                 reply.handle = header.handle;
                 reply.call = header.call;
                 self.counters.outcomes[Outcome::Reply as usize] += 1;
-                let tail =
-                    if body.is_empty() { crate::SendTail::Empty } else { crate::SendTail::Own(body) };
+                let tail = if body.is_empty() { crate::SendTail::Empty } else { crate::SendTail::Own(body) };
                 self.push(turn, from, reply, tail);
             }
             Some(record) => {

@@ -242,8 +242,7 @@ impl<P: Payload> Broker<P> {
         let last = at.ready[priority].last();
         if last.is_none_or(|last| self.queues.messages[last].position < position) {
             at.ready_bits |= 1 << priority;
-            at.ready[priority]
-                .push(&mut self.queues.messages, message, |message| &mut message.by_state);
+            at.ready[priority].push(&mut self.queues.messages, message, |message| &mut message.by_state);
             self.set_state(message, State::Ready);
         } else {
             at.returned.insert(it.rank(), message);

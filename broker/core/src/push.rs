@@ -18,7 +18,7 @@ use switchboard_protocol::queue::{
     GROUP_KEY_BYTES_MAX, Level, Overflow, PUSH_QUEUES_MAX, PushOptions, QUEUE_PRIORITIES,
 };
 use switchboard_protocol::{
-    Header, Instant, Kind, Outcome, PeerId, Parts, Tail, Verb, extension_type, flags, padded,
+    Header, Instant, Kind, Outcome, Parts, PeerId, Tail, Verb, extension_type, flags, padded,
 };
 
 /// A push that waits for room.
@@ -284,8 +284,7 @@ impl<P: Payload> Broker<P> {
             position: made.first,
             wall_ns: wall,
         });
-        let mut reply =
-            Header { seq: made.first, method: least as u32, ..Header::new(Kind::Reply) };
+        let mut reply = Header { seq: made.first, method: least as u32, ..Header::new(Kind::Reply) };
         if most == Level::Memory {
             if let Some(taken) = taken {
                 self.set_mark(&taken, own, 0, NONE);
@@ -347,9 +346,8 @@ impl<P: Payload> Broker<P> {
                 settings.name, settings.messages_max
             ));
         }
-        (settings.bytes_max < bytes).then(|| {
-            format!("{bytes} bytes; `{}` holds {} (bytes_max)", settings.name, settings.bytes_max)
-        })
+        (settings.bytes_max < bytes)
+            .then(|| format!("{bytes} bytes; `{}` holds {} (bytes_max)", settings.name, settings.bytes_max))
     }
 
     /// What is said of a full queue.
@@ -385,8 +383,8 @@ impl<P: Payload> Broker<P> {
     fn check_can_drop(&self, queue: u32, count: u64, bytes: u64) -> Result<(), Refusal> {
         let at = &self.queues.table[queue];
         let leased = u64::from(at.states[State::Leased as usize]);
-        let fits = leased + count <= at.settings.messages_max
-            && at.leased_bytes + bytes <= at.settings.bytes_max;
+        let fits =
+            leased + count <= at.settings.messages_max && at.leased_bytes + bytes <= at.settings.bytes_max;
         if fits && self.droppable(queue).is_some() { Ok(()) } else { Err(self.full(queue)) }
     }
 
@@ -624,9 +622,7 @@ impl<P: Payload> Broker<P> {
                 break;
             }
             let (call, header, tail) = (it.call, it.header, it.tail.clone());
-            if let Err((outcome, message)) =
-                self.push_frame(turn, Pusher::Call(call), queue, header, tail)
-            {
+            if let Err((outcome, message)) = self.push_frame(turn, Pusher::Call(call), queue, header, tail) {
                 self.end_by_broker(turn, call, outcome, &message);
             }
         }
@@ -674,8 +670,9 @@ fn wishes_of<'a>(header: &Header, bytes: &'a [u8]) -> Result<(Wishes, Option<&'a
                 let Some((producer, number)) = value.split_first_chunk::<8>() else {
                     return Err(invalid("the extension PRODUCER is 16 bytes (SPEC 2.5)"));
                 };
-                let number: [u8; 8] =
-                    number.try_into().map_err(|_| invalid("the extension PRODUCER is 16 bytes (SPEC 2.5)"))?;
+                let number: [u8; 8] = number
+                    .try_into()
+                    .map_err(|_| invalid("the extension PRODUCER is 16 bytes (SPEC 2.5)"))?;
                 wishes.producer = Some((u64::from_le_bytes(*producer), u64::from_le_bytes(number)));
             }
             QUEUES => further = Some(value),

@@ -609,13 +609,7 @@ impl<P: Payload> Broker<P> {
     }
 
     /// An empty or small answer of the broker's own to a call on a queue that was not entered.
-    pub(crate) fn reply_at_once(
-        &mut self,
-        turn: &mut Turn<'_, P>,
-        to: u32,
-        asked: &Header,
-        body: Vec<u8>,
-    ) {
+    pub(crate) fn reply_at_once(&mut self, turn: &mut Turn<'_, P>, to: u32, asked: &Header, body: Vec<u8>) {
         let header = Header { handle: asked.handle, call: asked.call, ..Header::new(Kind::Reply) };
         self.counters.outcomes[Outcome::Reply as usize] += 1;
         self.push(turn, to, header, crate::SendTail::Own(body));
@@ -723,7 +717,8 @@ impl<P: Payload> Broker<P> {
 
 /// Bytes that a queue takes in the log: never less than its record.
 pub(crate) fn cost_of(settings: &QueueSettings) -> u64 {
-    let names = settings.name.as_str().len() + settings.dead_letters.as_ref().map_or(0, |it| it.as_str().len());
+    let names =
+        settings.name.as_str().len() + settings.dead_letters.as_ref().map_or(0, |it| it.as_str().len());
     (QUEUE_COST + names) as u64
 }
 
@@ -806,8 +801,7 @@ fn same_as_asked(there: &QueueSettings, ask: &CreateQueue) -> Result<(), Refusal
         ("deliveries_max", ask.deliveries_max.into(), there.deliveries_max.into()),
     ];
     let name = &there.name;
-    if let Some((what, asked, has)) =
-        differs.into_iter().find(|&(_, asked, has)| asked != 0 && asked != has)
+    if let Some((what, asked, has)) = differs.into_iter().find(|&(_, asked, has)| asked != 0 && asked != has)
     {
         let message = format!("`{name}` is there already, with {what} = {has} and not {asked} (SPEC 10.1)");
         return Err((Outcome::Invalid, message));

@@ -225,8 +225,8 @@ mod tests {
     fn hostile_bytes_never_panic() {
         let mut dice = 0x9E37_79B9_7F4A_7C15_u64;
         for _ in 0..20_000 {
-            let mut bytes = Record::Change(Change { messages: alloc::vec![entry(0, 0)], ..Change::default() })
-                .to_head();
+            let mut bytes =
+                Record::Change(Change { messages: alloc::vec![entry(0, 0)], ..Change::default() }).to_head();
             for _ in 0..3 {
                 dice ^= dice << 13;
                 dice ^= dice >> 7;

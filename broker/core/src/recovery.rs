@@ -83,7 +83,9 @@ impl<P: Payload> Broker<P> {
                     }
                 }
             }
-            Record::Change(change) => self.recover_change(turn.now, change, segment, position, &record, start),
+            Record::Change(change) => {
+                self.recover_change(turn.now, change, segment, position, &record, start)
+            }
             Record::Delivered(items) => {
                 for item in items {
                     let staged = self.storage.recovery.queues.get(&item.queue);
@@ -206,14 +208,7 @@ impl<P: Payload> Broker<P> {
         for (name, (segment, retained, tail)) in retained {
             let name = Name::new(&name).expect("a name that was parsed");
             let Retained { sequence, method, ext_len, .. } = retained;
-            let kept = Kept {
-                name: name.clone(),
-                sequence,
-                method,
-                ext_len,
-                tail: tail.clone(),
-                segment,
-            };
+            let kept = Kept { name: name.clone(), sequence, method, ext_len, tail: tail.clone(), segment };
             let kept = self.storage.retained.insert(kept);
             self.storage.retained_by_name.insert(name.clone(), kept);
             self.hold_retained(kept, Some(segment));
@@ -229,7 +224,9 @@ impl<P: Payload> Broker<P> {
         for id in self.storage.recovery.queues.keys().copied().collect::<alloc::vec::Vec<_>>() {
             let staged = &self.storage.recovery.queues[&id];
             let Some((it, ..)) = &staged.made else {
-                return Err(format!("the log has messages of a queue, number {id}, and not what queue that is"));
+                return Err(format!(
+                    "the log has messages of a queue, number {id}, and not what queue that is"
+                ));
             };
             let (settings, uid) = (settings_of(it), it.uid);
             let name = settings.name.clone();

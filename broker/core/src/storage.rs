@@ -53,7 +53,10 @@ enum Log {
     Absent,
     Ready,
     /// Why it is not to be used. `read` if that was before it was read to its end.
-    Failed { message: String, read: bool },
+    Failed {
+        message: String,
+        read: bool,
+    },
 }
 
 /// A part of the log.
@@ -329,9 +332,7 @@ impl<P: Payload> Broker<P> {
 
     /// Lets go of the oldest segments, as far as nothing in them is wanted.
     pub(crate) fn drop_segments(&mut self, turn: &mut Turn<'_, P>) {
-        while self.storage.is_ready()
-            && 1 < self.storage.segments.len()
-            && self.storage.segments[0].live == 0
+        while self.storage.is_ready() && 1 < self.storage.segments.len() && self.storage.segments[0].live == 0
         {
             let segment = self.storage.segments.pop_front().expect("it is there");
             self.storage.bytes -= segment.bytes;

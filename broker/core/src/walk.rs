@@ -97,14 +97,7 @@ impl<P: Payload> Broker<P> {
         Ok(())
     }
 
-    fn start_walk(
-        &mut self,
-        turn: &mut Turn<'_, P>,
-        from: u32,
-        queue: u32,
-        header: &Header,
-        errand: Errand,
-    ) {
+    fn start_walk(&mut self, turn: &mut Turn<'_, P>, from: u32, queue: u32, header: &Header, errand: Errand) {
         let at = &self.queues.table[queue];
         // A queue without dead letters need not be searched for them.
         let nothing = matches!(errand, Errand::Redrive { .. }) && at.letters == 0;

@@ -48,7 +48,9 @@ pub(super) struct Disk {
 }
 
 fn level_of(word: Option<&&str>) -> Level {
-    word.map_or(Level::Memory, |word| *Level::ALL.iter().find(|level| level.as_str() == *word).expect("a level"))
+    word.map_or(Level::Memory, |word| {
+        *Level::ALL.iter().find(|level| level.as_str() == *word).expect("a level")
+    })
 }
 
 fn overflow_of(word: Option<&&str>) -> Overflow {
@@ -330,7 +332,8 @@ impl Stage {
             Some(level @ (Level::Os | Level::Disk)) => format!(" {}@{}", level.as_str(), header.epoch),
             _ => String::new(),
         };
-        let write = |text: &mut String, more: std::fmt::Arguments<'_>| text.write_fmt(more).expect("a string");
+        let write =
+            |text: &mut String, more: std::fmt::Arguments<'_>| text.write_fmt(more).expect("a string");
         match expect {
             QueueExpect::Created(name) => {
                 let it: Created = decode(payload).expect("created");
@@ -351,11 +354,14 @@ impl Stage {
                 text.push_str(&stored);
                 text.push_str(if header.caller == 1 { " again" } else { "" });
             }
-            QueueExpect::Message if header.kind == Kind::Reply && header.len == 64 && header.deadline == 0 => {
+            QueueExpect::Message
+                if header.kind == Kind::Reply && header.len == 64 && header.deadline == 0 =>
+            {
                 text.push_str(" over");
             }
             QueueExpect::Message => {
-                let what = if header.kind == Kind::Item { format!(" item {}:", header.seq) } else { " got".into() };
+                let what =
+                    if header.kind == Kind::Item { format!(" item {}:", header.seq) } else { " got".into() };
                 write(&mut text, format_args!("{what} {} n={}", header.deadline, header.method & 0xff_ffff));
                 if header.method >> 24 != 0 {
                     write(&mut text, format_args!(" p={}", header.method >> 24));
