@@ -544,7 +544,9 @@ impl Storm {
 fn whatever_is_asked_of_queues_the_books_balance_and_nothing_answered_is_lost() {
     let seeds = std::env::var("STORM_SEEDS").map_or(20, |seeds| seeds.parse().expect("a number"));
     let (mut seen, mut kept) = (0, 0);
-    for seed in 1..=seeds {
+    let first = std::env::var("STORM_FIRST").map_or(1, |seed| seed.parse().expect("a number"));
+    for seed in first..first + seeds {
+        eprintln!("seed {seed}");
         let mut storm = Storm::new(seed);
         for _ in 0..600 {
             storm.step();
