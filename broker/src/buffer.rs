@@ -33,44 +33,58 @@ const SPARE_BYTES_MAX: usize = 1 << 20;
 const SPARE_BYTES: usize = 8 << 10;
 
 /// A reference-counted piece of a receive buffer, or of bytes that the core wrote.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Slice {
-    /// `None` for no bytes.
-    buffer: Option<Rc<Vec<u8>>>,
-    start: u32,
-    len: u32,
+#[derive(Clone, Debug)]
+pub(crate) enum Slice {
+    /// A part of a buffer.
+    Of {
+        buffer: Rc<Vec<u8>>,
+        start: u32,
+        len: u32,
+    },
+    /// Bytes on their own, in one piece of memory: what is small and kept for long, like a million
+    /// messages in queues.
+    Own(Rc<[u8]>),
+    Empty,
 }
+
+/// Bytes up to which what is kept is copied into one piece of memory.
+const OWN_BYTES_MAX: usize = 4 << 10;
 
 impl Slice {
     /// The bytes of `buffer` from `start` to `end`.
     pub(crate) fn new(buffer: &Rc<Vec<u8>>, start: usize, end: usize) -> Self {
         debug_assert!(start <= end && end <= buffer.len());
         if start == end {
-            return Self::default();
+            return Self::Empty;
         }
         // Buffers are at most one frame long (256 MiB), so offsets fit.
-        Self { buffer: Some(Rc::clone(buffer)), start: start as u32, len: (end - start) as u32 }
+        Self::Of { buffer: Rc::clone(buffer), start: start as u32, len: (end - start) as u32 }
     }
 
     /// A part of this slice.
     pub(crate) fn part(&self, from: usize) -> Self {
-        match &self.buffer {
-            Some(buffer) => {
-                let start = self.start as usize;
-                Self::new(buffer, start + from.min(self.len as usize), start + self.len as usize)
-            }
-            None => Self::default(),
-        }
+        let len = self.len();
+        self.cut(from.min(len), len)
     }
 
     /// Whether it holds on to a buffer more than twice its size.
     pub(crate) fn is_wasteful(&self) -> bool {
-        self.buffer.as_ref().is_some_and(|buffer| self.len as usize * 2 < buffer.len())
+        match self {
+            Self::Of { buffer, len, .. } => *len as usize * 2 < buffer.len(),
+            Self::Own(_) | Self::Empty => false,
+        }
     }
 
     /// The same bytes in memory of their own.
     pub(crate) fn copied(&self) -> Self {
-        Self::from(self.bytes().to_vec())
+        let bytes = self.bytes();
+        if bytes.len() <= OWN_BYTES_MAX { Self::Own(Rc::from(bytes)) } else { Self::from(bytes.to_vec()) }
+    }
+}
+
+impl Default for Slice {
+    fn default() -> Self {
+        Self::Empty
     }
 }
 
@@ -100,14 +114,21 @@ impl<'de> Deserialize<'de> for Slice {
 }
 
 impl Payload for Slice {
+    #[inline]
     fn len(&self) -> usize {
-        self.len as usize
+        match self {
+            Self::Of { len, .. } => *len as usize,
+            Self::Own(bytes) => bytes.len(),
+            Self::Empty => 0,
+        }
     }
 
+    #[inline]
     fn bytes(&self) -> &[u8] {
-        match &self.buffer {
-            Some(buffer) => &buffer[self.start as usize..][..self.len as usize],
-            None => &[],
+        match self {
+            Self::Of { buffer, start, len } => &buffer[*start as usize..][..*len as usize],
+            Self::Own(bytes) => bytes,
+            Self::Empty => &[],
         }
     }
 
@@ -120,12 +141,15 @@ impl Payload for Slice {
     }
 
     fn cut(&self, start: usize, end: usize) -> Self {
-        match &self.buffer {
-            Some(buffer) => {
-                assert!(end <= self.len as usize, "a part is inside");
-                Self::new(buffer, self.start as usize + start, self.start as usize + end)
+        assert!(start <= end && end <= self.len(), "a part is inside");
+        match self {
+            _ if start == end => Self::Empty,
+            Self::Of { buffer, start: from, .. } => {
+                Self::new(buffer, *from as usize + start, *from as usize + end)
             }
-            None => Self::default(),
+            // It is small.
+            Self::Own(bytes) => Self::Own(Rc::from(&bytes[start..end])),
+            Self::Empty => Self::Empty,
         }
     }
 }

@@ -186,6 +186,7 @@ impl Decoder {
 /// Appends a whole frame to `out`: header with the lengths filled in, extensions (padded already,
 /// from [`crate::ExtensionsBuilder`]), handles, payload, padding. The payload must leave the frame
 /// within [`FRAME_BYTES_MAX`].
+#[inline]
 pub fn write_frame(
     out: &mut Vec<u8>,
     header: Header,

@@ -5,7 +5,7 @@ use switchboard_core::Reads;
 use switchboard_tests::queue_worlds::{Bug, SHADOW, Summary, run, run_shadowed};
 use switchboard_tests::shadow::Shadow;
 
-const SEEDS: u64 = 600;
+const SEEDS: u64 = 300;
 
 fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok()?.parse().ok()

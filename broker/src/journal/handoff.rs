@@ -36,8 +36,9 @@ pub(crate) struct Handoff {
 struct State {
     /// Handed over by the loop, not taken by the thread.
     queued: Option<Batch>,
-    /// Empty, for the loop to fill.
-    spare: Option<Batch>,
+    /// Empty, for the loop to fill: both, where the loop has had nothing to add since the thread was done
+    /// with the one and with the other.
+    spare: [Option<Batch>; 2],
     reached: Reached,
     closing: bool,
 }
@@ -57,7 +58,7 @@ impl Handoff {
         let handoff = Self::default();
         {
             let mut state = handoff.state();
-            state.spare = Some(Batch::default());
+            state.spare[0] = Some(Batch::default());
             (state.reached.written, state.reached.synced) = (last, last);
         }
         handoff
@@ -67,7 +68,9 @@ impl Handoff {
     pub(crate) fn take_back(&self) -> Batch {
         let mut state = self.state();
         let queued = state.queued.take();
-        queued.or_else(|| state.spare.take()).expect("of two batches the thread has at most one")
+        let [one, other] = &mut state.spare;
+        let batch = queued.or_else(|| one.take()).or_else(|| other.take());
+        batch.expect("of two batches the thread has at most one")
     }
 
     /// For the loop: hands a batch over.
@@ -135,11 +138,41 @@ impl Handoff {
         batch.clear();
         let mut state = self.state();
         state.reached.bytes += bytes;
-        state.spare = Some(batch);
+        let free = state.spare.iter_mut().find(|spare| spare.is_none());
+        *free.expect("there are two batches, and this was one of them") = Some(batch);
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         // Nothing that is done under the lock leaves the state half changed.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_batch_is_lost_while_the_loop_has_nothing_to_add() {
+        let handoff = Handoff::new(0);
+        let filled = || {
+            let mut batch = handoff.take_back();
+            batch.append(1, &[b"a record"]);
+            batch
+        };
+        // The loop's own, as a journal begins with it, and the spare one.
+        let mut first = Batch::default();
+        first.append(1, &[b"a record"]);
+        handoff.hand_over(first);
+        let first = handoff.next().expect("handed over");
+        handoff.hand_over(filled());
+        handoff.give_back(first);
+        let second = handoff.next().expect("handed over");
+        handoff.give_back(second);
+        handoff.hand_over(filled());
+        let third = handoff.next().expect("handed over");
+        // The thread is at work, and there is one for the loop.
+        handoff.hand_over(filled());
+        handoff.give_back(third);
     }
 }

@@ -150,6 +150,8 @@ struct World {
     wall_offset: u64,
     /// The wall time of the last wake at which nothing was left to do.
     settled: u64,
+    /// The latest wall time that ever was.
+    latest: u64,
     clients: Vec<Client>,
     generations: Vec<u32>,
     model: Model,
@@ -181,7 +183,8 @@ fn run_world(mut world: World) -> Result<Summary, String> {
     match end {
         Ok(()) => Ok(world.summary),
         Err(message) => {
-            let from = world.trace.len().saturating_sub(60);
+            let shown = std::env::var("SWITCHBOARD_STEPS").ok().and_then(|steps| steps.parse().ok());
+            let from = world.trace.len().saturating_sub(shown.unwrap_or(60));
             Err(format!("{message}\n{}", world.trace[from..].join("\n")))
         }
     }
@@ -226,6 +229,7 @@ impl World {
             now: 1,
             wall_offset: 1_700_000_000_000 * MILLISECOND,
             settled: 0,
+            latest: 0,
             clients: Vec::new(),
             generations: vec![0; 8],
             model: Model::default(),
@@ -552,6 +556,7 @@ impl World {
                 Message {
                     queue: if to_second { other } else { queue },
                     dead: false,
+                    droppable: QUEUES[if to_second { other } else { queue }].overflow == Overflow::DropOldest,
                     presence: Presence::Asked,
                     position: 0,
                     priority: options.priority,
@@ -559,6 +564,7 @@ impl World {
                     expires: if options.ttl_ns == 0 { u64::MAX } else { wall + options.ttl_ns },
                     not_before: if options.delay_ns == 0 { 0 } else { wall + options.delay_ns },
                     deliveries: 0,
+                    seen: 0,
                     forgetful: false,
                     lease: None,
                     push,
@@ -678,7 +684,8 @@ impl World {
         let valid = it.lease.is_some_and(|mine| mine.id == (lease.low, lease.high) && self.now < mine.until);
         if valid {
             it.lease = None;
-            it.not_before = if delay_ns == 0 { 0 } else { until };
+            // A delay that was over begins anew after a crash, if the clock was set back meanwhile.
+            it.not_before = if delay_ns == 0 { it.not_before } else { until };
             match how {
                 NackHow::Requeue => it.deliveries -= 1,
                 NackHow::Fail => {}
@@ -737,6 +744,7 @@ impl World {
     }
 
     fn handle(&mut self, input: Input<Vec<u8>>) -> Checked {
+        self.latest = self.latest.max(self.wall());
         let mut effects = Vec::new();
         match &mut self.shadow {
             None => self.core.handle(Instant(self.now), input, &mut effects),
@@ -814,14 +822,13 @@ impl World {
             "  -> client {} gets {id} from {queue} dead={dead} at {position}, delivery {deliveries}",
             self.clients[at].id.slot
         ));
-        let times = (self.now, self.wall(), self.settled);
+        let times = (self.now, self.wall(), self.settled, self.latest);
         let most = QUEUES[queue].deliveries_max;
         self.model.delivered(id, queue, dead, position, priority, deliveries, times, most)?;
         if self.bug == Some(Bug::DeliveredTwice) && self.dice.one_in(50) {
             self.model.delivered(id, queue, dead, position, priority, deliveries + 1, times, most)?;
         }
         let it = self.model.messages.get_mut(&id).expect("a known message");
-        it.not_before = 0;
         match kind {
             LeaseKind::None => {
                 if (header.epoch, header.caller) != (0, 0) {
@@ -887,9 +894,11 @@ impl World {
                         Presence::Asked if drops => it.presence = Presence::Perhaps,
                         Presence::Asked => {
                             it.presence = Presence::Surely;
-                            if tail.payload.is_empty() {
-                                it.position = header.seq + nth;
-                            }
+                            let several = tail.payload.as_chunks::<8>().0;
+                            it.position = match several.get(nth as usize) {
+                                Some(position) => u64::from_le_bytes(*position),
+                                None => header.seq + nth,
+                            };
                         }
                         Presence::Surely | Presence::Perhaps | Presence::Gone => {}
                     }
@@ -1000,10 +1009,10 @@ impl World {
                 break;
             }
         }
-        let wall = self.wall();
+        let wall = self.latest;
         for (id, it) in &self.model.messages {
             let taken = it.lease.is_some_and(|lease| lease.id == (0, 0));
-            if it.presence == Presence::Surely && !taken && wall < it.expires {
+            if it.presence == Presence::Surely && !it.droppable && !taken && wall < it.expires {
                 return Err(format!("message {id} ({it:?}) was lost"));
             }
         }

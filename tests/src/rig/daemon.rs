@@ -84,7 +84,14 @@ impl<'a> Launch<'a> {
     }
 
     /// Starts it; returns when it accepts connections.
-    pub fn start(mut self) -> Daemon {
+    pub fn start(self) -> Daemon {
+        let mut daemon = self.begin();
+        daemon.news_of("READY=1");
+        daemon
+    }
+
+    /// Starts it, and does not wait for anything.
+    pub fn begin(mut self) -> Daemon {
         let collected = self.stderr.is_none();
         let stderr = self.stderr.take().unwrap_or_else(Stdio::piped);
         let news = News::listen(self.folder);
@@ -95,9 +102,7 @@ impl<'a> Launch<'a> {
         if collected {
             log.collect(child.stderr.take().expect("a pipe"));
         }
-        let mut daemon = Daemon { child, socket: self.folder.socket(), news, log };
-        daemon.news_of("READY=1");
-        daemon
+        Daemon { child, socket: self.folder.socket(), news, log }
     }
 
     /// Runs it to its end, which must be its own doing.
