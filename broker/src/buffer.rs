@@ -33,17 +33,14 @@ const SPARE_BYTES_MAX: usize = 1 << 20;
 const SPARE_BYTES: usize = 8 << 10;
 
 /// A reference-counted piece of a receive buffer, or of bytes that the core wrote.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) enum Slice {
     /// A part of a buffer.
-    Of {
-        buffer: Rc<Vec<u8>>,
-        start: u32,
-        len: u32,
-    },
+    Of { buffer: Rc<Vec<u8>>, start: u32, len: u32 },
     /// Bytes on their own, in one piece of memory: what is small and kept for long, like a million
     /// messages in queues.
     Own(Rc<[u8]>),
+    #[default]
     Empty,
 }
 
@@ -82,12 +79,6 @@ impl Slice {
     }
 }
 
-impl Default for Slice {
-    fn default() -> Self {
-        Self::Empty
-    }
-}
-
 impl From<Vec<u8>> for Slice {
     fn from(bytes: Vec<u8>) -> Self {
         let len = bytes.len();
@@ -98,7 +89,7 @@ impl From<Vec<u8>> for Slice {
 /// Its length: what was in it is nobody's affair who looks at a snapshot of the broker.
 impl Serialize for Slice {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_u32(self.len)
+        serializer.serialize_u32(Payload::len(self) as u32)
     }
 }
 
