@@ -36,11 +36,7 @@ const SPARE_BYTES: usize = 8 << 10;
 #[derive(Clone, Debug, Default)]
 pub(crate) enum Slice {
     /// A part of a buffer.
-    Of {
-        buffer: Rc<Vec<u8>>,
-        start: u32,
-        len: u32,
-    },
+    Of { buffer: Rc<Vec<u8>>, start: u32, len: u32 },
     /// Bytes on their own, in one piece of memory: what is small and kept for long, like a million
     /// messages in queues.
     Own(Rc<[u8]>),

@@ -516,7 +516,8 @@ impl World {
         let mut options = PushOptions::default();
         if self.dice.one_in(2) {
             options.priority = [0, 3, 31][self.dice.index(3)];
-            if self.dice.one_in(4) {
+            // What waits for room begins to live when it has it, and when that was nobody is told.
+            if self.dice.one_in(4) && QUEUES[queue].overflow != Overflow::Block {
                 options.ttl_ns = (1 + self.dice.below(500)) * MILLISECOND;
             }
             if self.dice.one_in(4) {
