@@ -43,25 +43,24 @@ fn kill_under_load(folder: &Folder, daemon: Daemon, enough: u64) {
     let done = AtomicU64::new(0);
     let server = board(folder);
     let _server = server.serve("load.echo").start(|request| Ok(request.payload().to_vec())).expect("ours");
-    let queue = board(folder).create_queue("load.jobs").durability(Level::Disk).create().expect("a queue");
-    drop(queue);
+    board(folder).create_queue("load.jobs").durability(Level::Disk).create().expect("a queue");
     let subscriber = board(folder);
     let _subscription = subscriber.topic("load.news").subscribe().start().expect("subscribed");
-    let count = |answered: bool| {
-        done.fetch_add(u64::from(answered), Ordering::Relaxed);
-        answered
-    };
+    let done = &done;
     thread::scope(|scope| {
-        for at in 0..2 {
+        for pops in [true, false] {
             scope.spawn(move || {
                 let service = board(folder).service("load.echo");
-                while count(service.call(SECRET).is_ok()) {}
+                while service.call(SECRET).is_ok() {
+                    done.fetch_add(1, Ordering::Relaxed);
+                }
             });
             scope.spawn(move || {
                 let board = board(folder);
                 let (topic, queue) = (board.topic("load.news"), board.queue("load.jobs"));
-                while count(topic.publish_confirmed(SECRET).is_ok()) && count(queue.push(SECRET).is_ok()) {
-                    if at == 0 && queue.pop().is_ok_and(|job| job.ack().is_ok()) {
+                while topic.publish_confirmed(SECRET).is_ok() && queue.push(SECRET).is_ok() {
+                    done.fetch_add(2, Ordering::Relaxed);
+                    if pops && queue.pop().is_ok_and(|job| job.ack().is_ok()) {
                         done.fetch_add(1, Ordering::Relaxed);
                     }
                 }
@@ -183,7 +182,8 @@ fn a_full_disk_at_the_start_is_told_and_the_broker_serves() {
     }
     let folder = Folder::with_config("recorder = \"8 MiB\"\n");
     fs::create_dir(folder.path("state")).expect("made");
-    let Some(_disk) = SmallDisk::mount(&folder.path("state")) else {
+    let state = folder.path("state");
+    let Some(_disk) = SmallDisk::mount(&state) else {
         return eprintln!("NOT TESTED: nothing can be mounted here");
     };
     let daemon = folder.start();
