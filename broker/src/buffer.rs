@@ -3,8 +3,10 @@
 
 use std::rc::Rc;
 
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use switchboard_core::Payload;
-use switchboard_protocol::PeerId;
+use switchboard_protocol::{FRAME_BYTES_MAX, PeerId};
 
 /// Bytes read from one link in one turn at most.
 pub(crate) const TURN_BYTES: usize = 256 << 10;
@@ -32,43 +34,49 @@ const SPARE_BYTES: usize = 8 << 10;
 
 /// A reference-counted piece of a receive buffer, or of bytes that the core wrote.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Slice {
-    /// `None` for no bytes.
-    buffer: Option<Rc<Vec<u8>>>,
-    start: u32,
-    len: u32,
+pub(crate) enum Slice {
+    /// A part of a buffer.
+    Of { buffer: Rc<Vec<u8>>, start: u32, len: u32 },
+    /// Bytes on their own, in one piece of memory: what is small and kept for long, like a million
+    /// messages in queues.
+    Own(Rc<[u8]>),
+    /// No bytes.
+    #[default]
+    Empty,
 }
+
+/// Bytes up to which what is kept is copied into one piece of memory.
+const OWN_BYTES_MAX: usize = 4 << 10;
 
 impl Slice {
     /// The bytes of `buffer` from `start` to `end`.
     pub(crate) fn new(buffer: &Rc<Vec<u8>>, start: usize, end: usize) -> Self {
         debug_assert!(start <= end && end <= buffer.len());
         if start == end {
-            return Self::default();
+            return Self::Empty;
         }
         // Buffers are at most one frame long (256 MiB), so offsets fit.
-        Self { buffer: Some(Rc::clone(buffer)), start: start as u32, len: (end - start) as u32 }
+        Self::Of { buffer: Rc::clone(buffer), start: start as u32, len: (end - start) as u32 }
     }
 
     /// A part of this slice.
     pub(crate) fn part(&self, from: usize) -> Self {
-        match &self.buffer {
-            Some(buffer) => {
-                let start = self.start as usize;
-                Self::new(buffer, start + from.min(self.len as usize), start + self.len as usize)
-            }
-            None => Self::default(),
-        }
+        let len = self.len();
+        self.cut(from.min(len), len)
     }
 
     /// Whether it holds on to a buffer more than twice its size.
     pub(crate) fn is_wasteful(&self) -> bool {
-        self.buffer.as_ref().is_some_and(|buffer| self.len as usize * 2 < buffer.len())
+        match self {
+            Self::Of { buffer, len, .. } => *len as usize * 2 < buffer.len(),
+            Self::Own(_) | Self::Empty => false,
+        }
     }
 
     /// The same bytes in memory of their own.
     pub(crate) fn copied(&self) -> Self {
-        Self::from(self.bytes().to_vec())
+        let bytes = self.bytes();
+        if bytes.len() <= OWN_BYTES_MAX { Self::Own(Rc::from(bytes)) } else { Self::from(bytes.to_vec()) }
     }
 }
 
@@ -79,15 +87,40 @@ impl From<Vec<u8>> for Slice {
     }
 }
 
+/// Its length: what was in it is nobody's affair who looks at a snapshot of the broker.
+impl Serialize for Slice {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u32(self.len() as u32)
+    }
+}
+
+/// As many zeros.
+impl<'de> Deserialize<'de> for Slice {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let len = u32::deserialize(deserializer)?;
+        if FRAME_BYTES_MAX < len {
+            return Err(D::Error::custom("a payload longer than any frame"));
+        }
+        Ok(Self::from(vec![0; len as usize]))
+    }
+}
+
 impl Payload for Slice {
+    #[inline]
     fn len(&self) -> usize {
-        self.len as usize
+        match self {
+            Self::Of { len, .. } => *len as usize,
+            Self::Own(bytes) => bytes.len(),
+            Self::Empty => 0,
+        }
     }
 
+    #[inline]
     fn bytes(&self) -> &[u8] {
-        match &self.buffer {
-            Some(buffer) => &buffer[self.start as usize..][..self.len as usize],
-            None => &[],
+        match self {
+            Self::Of { buffer, start, len } => &buffer[*start as usize..][..*len as usize],
+            Self::Own(bytes) => bytes,
+            Self::Empty => &[],
         }
     }
 
@@ -100,12 +133,15 @@ impl Payload for Slice {
     }
 
     fn cut(&self, start: usize, end: usize) -> Self {
-        match &self.buffer {
-            Some(buffer) => {
-                assert!(end <= self.len as usize, "a part is inside");
-                Self::new(buffer, self.start as usize + start, self.start as usize + end)
+        assert!(start <= end && end <= self.len(), "a part is inside");
+        match self {
+            _ if start == end => Self::Empty,
+            Self::Of { buffer, start: from, .. } => {
+                Self::new(buffer, *from as usize + start, *from as usize + end)
             }
-            None => Self::default(),
+            // It is small.
+            Self::Own(bytes) => Self::Own(Rc::from(&bytes[start..end])),
+            Self::Empty => Self::Empty,
         }
     }
 }

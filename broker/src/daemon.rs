@@ -115,6 +115,9 @@ impl Daemon {
         let mut reactor = Reactor::new(core, listeners, spin).map_err(system("cannot set up the loop"))?;
         reactor.read_wall_clock().map_err(system("cannot read the clock"))?;
         reactor.open_log(state.path(), segment_bytes).map_err(system("cannot set up the log"))?;
+        if let Some(bytes) = driver.recorder {
+            reactor.record(state.path(), bytes, driver.recorder_payloads, incarnation);
+        }
         let host = match hosting {
             Hosting::Process => Host::of_process(&reactor.poller),
             Hosting::Thread(stop) => Host::of_thread(&reactor.poller, stop),

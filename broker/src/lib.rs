@@ -29,6 +29,8 @@ mod options;
 mod out_queue;
 mod reactor;
 mod receive;
+mod recorder;
+pub mod replay;
 mod settings;
 mod transmit;
 

@@ -23,6 +23,8 @@ pub(crate) struct Link {
     pub(crate) asked: Option<Interest>,
     /// The last write came back short; the poller tells when there is room.
     pub(crate) blocked: bool,
+    /// Its socket takes a large frame in one write: asked for when one first did not fit.
+    pub(crate) roomy: bool,
     /// Written since the core was last told.
     pub(crate) wrote: usize,
     /// The core has let it in: it may be read.
@@ -54,6 +56,7 @@ impl Link {
             out: OutQueue::default(),
             asked: None,
             blocked: false,
+            roomy: false,
             wrote: 0,
             admitted: false,
             paused: false,
@@ -79,6 +82,8 @@ pub(crate) struct Links {
     slots: Vec<Slot>,
     free: Vec<u32>,
     count: usize,
+    /// Those whose socket takes a large frame in one write.
+    roomy: usize,
 }
 
 #[derive(Debug)]
@@ -110,7 +115,7 @@ impl Links {
 
     /// Removes a connection. Its slot stays taken until [`Links::forget`].
     pub(crate) fn remove(&mut self, peer: PeerId) -> Option<Box<Link>> {
-        self.get_mut(peer)?;
+        self.roomy -= usize::from(self.get_mut(peer)?.roomy);
         self.count -= 1;
         self.slots[peer.slot as usize].link.take()
     }
@@ -125,11 +130,28 @@ impl Links {
         }
     }
 
+    /// Has a link's socket take a large frame in one write, unless too many do already.
+    pub(crate) fn make_roomy(&mut self, peer: PeerId) {
+        let is_room = self.roomy < ROOMY_MAX;
+        let Some(link) = self.get_mut(peer).filter(|link| is_room && !link.roomy) else { return };
+        // Where the system does not let us have it, large frames take more writes.
+        let _ = link.stream.set_send_buffer(SEND_BUFFER_BYTES);
+        link.roomy = true;
+        self.roomy += 1;
+    }
+
     /// How many there are.
     pub(crate) fn len(&self) -> usize {
         self.count
     }
 }
+
+/// What is asked of a socket by which large frames leave: as much as clients ask of theirs. Every piece that
+/// a frame is written in costs a wake-up of both sides.
+const SEND_BUFFER_BYTES: usize = 1 << 20;
+
+/// Links that may have it at once: kernel memory that peers who do not read hold back.
+const ROOMY_MAX: usize = 64;
 
 #[cfg(test)]
 mod tests {
@@ -149,6 +171,22 @@ mod tests {
         assert_eq!((third.slot, third.generation), (first.slot, first.generation + 1));
         assert!(links.get_mut(first).is_none() && links.get_mut(third).is_some());
         assert_eq!(links.len(), 3);
+    }
+
+    #[test]
+    fn few_links_hold_much_kernel_memory_and_leave_it_to_others() {
+        let mut links = Links::default();
+        let peers: Vec<PeerId> =
+            (0..ROOMY_MAX + 1).map(|_| links.add(0, Stream::pair().expect("a pair").0)).collect();
+        for &peer in &peers {
+            links.make_roomy(peer);
+            links.make_roomy(peer);
+        }
+        let mut is_roomy = |peer| links.get_mut(peer).expect("it is there").roomy;
+        assert!(is_roomy(peers[ROOMY_MAX - 1]) && !is_roomy(peers[ROOMY_MAX]));
+        links.remove(peers[0]);
+        links.make_roomy(peers[ROOMY_MAX]);
+        assert!(links.get_mut(peers[ROOMY_MAX]).expect("it is there").roomy);
     }
 
     #[test]

@@ -146,6 +146,13 @@ fn write_fact(fact: &Fact) {
         Fact::MonitorEnded { peer } => {
             warn!(target: "switchboard::audit", %peer, "the monitor of {peer} has ended");
         }
+        Fact::RecordingBegan { payloads } => {
+            let what = if *payloads { "headers and payloads" } else { "headers, and no payloads" };
+            warn!(target: "switchboard::audit", payloads, "the flight recorder records {what}");
+        }
+        Fact::RecordingStopped { why } => {
+            error!(target: "switchboard::recorder", "the flight recorder has stopped; the broker goes on: {why}");
+        }
         Fact::LogFailed { message } => {
             error!(target: "switchboard::log", "durable things are read-only until the next start: {message}");
         }

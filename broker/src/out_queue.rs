@@ -70,8 +70,10 @@ impl OutQueue {
         self.run.extend_from_slice(&header.to_bytes());
         match tail {
             SendTail::Empty => {}
-            SendTail::Own(bytes) if bytes.len() < BY_REFERENCE_BYTES => self.run.extend_from_slice(&bytes),
-            SendTail::Own(bytes) => by_reference = self.weave(Slice::from(bytes)),
+            SendTail::Own(bytes) | SendTail::Shown(bytes) if bytes.len() < BY_REFERENCE_BYTES => {
+                self.run.extend_from_slice(&bytes);
+            }
+            SendTail::Own(bytes) | SendTail::Shown(bytes) => by_reference = self.weave(Slice::from(bytes)),
             SendTail::Forward(slice) if slice.len() < BY_REFERENCE_BYTES => {
                 self.run.extend_from_slice(slice.bytes());
             }

@@ -9,9 +9,10 @@
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::time::Duration;
 
-use switchboard_core::{Breach, Broker, Departure, Effect, Effects, Input, SendTail, Settings};
+use switchboard_core::{Breach, Broker, Departure, Effect, Effects, Input, Recording, SendTail, Settings};
 use switchboard_protocol::{Header, Instant, PeerId};
 use switchboard_transport::{
     Credentials, Fds, Interest, Listener, Poller, Ready, Reaper, Stream, WallClock, clock, exit_of,
@@ -25,6 +26,7 @@ use crate::link::Links;
 use crate::log::{LOG, Log};
 use crate::logger::{Level, Logger};
 use crate::out_queue::OutQueue;
+use crate::recorder::Recorder;
 
 /// Everything the loop owns.
 pub(crate) struct Reactor {
@@ -34,6 +36,8 @@ pub(crate) struct Reactor {
     pub(crate) doors: Vec<Door>,
     pub(crate) buffers: Buffers,
     pub(crate) logger: Logger,
+    /// If what the core is told is recorded.
+    recorder: Option<Box<Recorder>>,
     /// Where durable things go; `None` where it could not be opened.
     pub(crate) log: Option<Log>,
     wall_clock: WallClock,
@@ -132,6 +136,7 @@ impl Reactor {
             poller,
             buffers: Buffers::new(),
             logger: Logger::start()?,
+            recorder: None,
             log: None,
             wall_clock,
             reaper: Reaper::start()?,
@@ -209,8 +214,12 @@ impl Reactor {
     /// Hands one input to the core and carries out what it answers.
     #[inline(always)]
     pub(crate) fn handle(&mut self, input: Input<Slice>) {
-        let Self { core, links, buffers, touched, chores, now, .. } = self;
-        core.handle(Instant(*now), input, &mut Outbox { links, buffers, touched, chores });
+        let Self { core, links, buffers, touched, chores, now, recorder, .. } = self;
+        let outbox = &mut Outbox { links, buffers, touched, chores };
+        match recorder {
+            None => core.handle(Instant(*now), input, outbox),
+            Some(recorder) => recorder.handle(core, Instant(*now), input, outbox),
+        }
         if !self.chores.is_empty() {
             self.carry_out();
         }
@@ -265,6 +274,23 @@ impl Reactor {
         self.log.as_mut().expect("the core appends only to a log that is ready")
     }
 
+    /// Records from now on what the core is told. Where that cannot be, the log and the status say why.
+    pub(crate) fn record(&mut self, state: &Path, bytes: u64, payloads: bool, incarnation: u32) {
+        self.now = clock::monotonic_ns();
+        let started = Recorder::start(state, bytes, payloads, incarnation, &self.core, Instant(self.now));
+        let news = match started {
+            Ok(mut recorder) => {
+                let news = recorder.take_news();
+                self.recorder = Some(Box::new(recorder));
+                news
+            }
+            Err(why) => Some(Recording { payloads, failure: Some(why), ..Recording::default() }),
+        };
+        if let Some(news) = news {
+            self.handle(Input::Recording(news));
+        }
+    }
+
     /// Tells the core what the wall clock says: at the start, and when somebody has set it.
     pub(crate) fn read_wall_clock(&mut self) -> io::Result<()> {
         self.wall_clock.reset()?;
@@ -275,9 +301,13 @@ impl Reactor {
 
     /// Asks the core for room for a large frame; if there is none, the link was paused.
     pub(crate) fn admit(&mut self, peer: PeerId, bytes: usize) -> bool {
-        let Self { core, links, buffers, touched, chores, now, .. } = self;
-        let mut outbox = Outbox { links, buffers, touched, chores };
-        let admitted = core.admit(Instant(*now), peer, bytes as u64, &mut outbox);
+        let Self { core, links, buffers, touched, chores, now, recorder, .. } = self;
+        let (now, bytes, outbox) =
+            (Instant(*now), bytes as u64, &mut Outbox { links, buffers, touched, chores });
+        let admitted = match recorder {
+            None => core.admit(now, peer, bytes, outbox),
+            Some(recorder) => recorder.admit(core, now, peer, bytes, outbox),
+        };
         self.carry_out();
         admitted
     }

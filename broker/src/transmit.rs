@@ -46,6 +46,7 @@ impl Reactor {
     fn write(&mut self, peer: PeerId) {
         let Some(link) = self.links.get_mut(peer) else { return };
         link.touched = false;
+        let mut is_cramped = false;
         if link.out.bytes() > 0 && !link.blocked && !link.mute {
             let sent = match link.out.plain() {
                 Some(run) => link.stream.send(&[IoSlice::new(run)], &[]),
@@ -64,6 +65,7 @@ impl Reactor {
                     link.wrote += bytes;
                     if link.out.bytes() > 0 {
                         self.buffers.left_over.push((peer, link.out.bytes()));
+                        is_cramped = !link.roomy && link.out.plain().is_none();
                     }
                 }
                 Err(error)
@@ -88,6 +90,9 @@ impl Reactor {
         let Some(asked) = link.asked else { return };
         let waits = link.out.bytes() > 0;
         link.blocked = waits;
+        if is_cramped {
+            self.links.make_roomy(peer);
+        }
         if asked.writable != waits {
             self.ask(peer, Interest { writable: waits, ..asked });
         }

@@ -86,13 +86,18 @@ impl Payload {
     }
 
     /// A copy of `bytes`.
-    #[inline]
+    #[inline(always)]
     pub fn copy_from(bytes: &[u8]) -> Self {
         if bytes.len() <= INLINE_BYTES {
             let mut inline = Inline([0; INLINE_BYTES]);
             inline.0[..bytes.len()].copy_from_slice(bytes);
             return Self(Repr::Inline { len: bytes.len() as u8, bytes: inline });
         }
+        Self::copy_long(bytes)
+    }
+
+    #[inline(never)]
+    fn copy_long(bytes: &[u8]) -> Self {
         if bytes.len() < SPARE_BYTES_MIN {
             return Self::from(bytes.to_vec());
         }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::driver::{Awaits, Guard, MailId, Mailbox, Patience, Shared, Until};
+use crate::driver::{Awaits, Ended, Guard, MailId, Mailbox, Patience, Shared, Until};
 use crate::session::CallSpec;
 use crate::{CallBuilder, CallError, Context, Reply, Service};
 
@@ -169,7 +169,11 @@ impl Pipeline {
         let Self { ended, tags, free, .. } = self;
         ended.hand_over(|call, end| {
             free.push(call);
-            each(tags[call as usize], end.map(|reply| Reply::of(&board, reply)));
+            let tag = tags[call as usize];
+            match end {
+                Ended::Short { epoch, payload } => each(tag, Ok(Reply::short(epoch, payload))),
+                Ended::Other(end) => each(tag, end.map(|reply| Reply::of(&board, reply))),
+            }
         });
         Ok(count)
     }

@@ -27,6 +27,12 @@ impl Reply {
         Self { payload: raw.payload, epoch: raw.epoch, handles }
     }
 
+    /// One of nothing but its payload.
+    #[inline]
+    pub(crate) fn short(epoch: u64, payload: &[u8]) -> Self {
+        Self { payload: Payload::copy_from(payload), epoch, handles: Vec::new() }
+    }
+
     /// The payload.
     pub fn payload(&self) -> &[u8] {
         &self.payload

@@ -34,7 +34,7 @@ const SUBJECTS: [&str; 4] = ["user", "group", "label", "anyone"];
 const LISTEN: [&str; 2] = ["path", "mode"];
 const LOG_LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 /// A recording is four files, each of which begins with all that the broker knows.
-const RECORDER_BYTES: RangeInclusive<u64> = 1 << 20..=1 << 40;
+const RECORDER_BYTES: RangeInclusive<u64> = 1 << 20..=64 << 30;
 /// Bytes of a socket address's path on Linux, less the zero at its end.
 const SOCKET_PATH_BYTES_MAX: usize = 107;
 

@@ -346,6 +346,8 @@ pub struct Status {
     pub queued_bytes: u64,
     /// The log of durable things.
     pub storage: Storage,
+    /// The flight recorder.
+    pub recorder: Recorder,
     /// The limits in force, and what they can cost.
     pub limits: Vec<LimitInfo>,
     /// Worst-case memory in bytes: the sum of `bytes` in `limits`.
@@ -369,6 +371,21 @@ pub struct Storage {
     pub segment_first: u32,
     /// The one that is written.
     pub segment_last: u32,
+}
+
+/// The flight recorder at a glance.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Recorder {
+    /// Bytes that its files take; 0 if nothing is recorded.
+    pub bytes: u64,
+    /// Whether payloads are recorded too.
+    pub payloads: bool,
+    /// The number of the file that is written.
+    pub file: u64,
+    /// Nanoseconds that the longest change of files has kept the broker.
+    pub pause_ns: u64,
+    /// Why it has stopped; empty if it has not.
+    pub failure: String,
 }
 
 /// A limit.

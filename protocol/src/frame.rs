@@ -5,9 +5,10 @@ use crate::{
     EXTENSION_BYTES_MAX, Extensions, FRAME_BYTES_MAX, HANDLES_MAX, HEADER_BYTES, HandleEntry, Header, VERSION,
 };
 use alloc::vec::Vec;
+use serde::{Deserialize, Serialize};
 
 /// Why a byte stream is not a sequence of frames. The connection cannot go on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum FrameError {
     /// No such kind.
     #[error("unknown frame kind {0:#04x}")]
@@ -185,6 +186,7 @@ impl Decoder {
 /// Appends a whole frame to `out`: header with the lengths filled in, extensions (padded already,
 /// from [`crate::ExtensionsBuilder`]), handles, payload, padding. The payload must leave the frame
 /// within [`FRAME_BYTES_MAX`].
+#[inline]
 pub fn write_frame(
     out: &mut Vec<u8>,
     header: Header,

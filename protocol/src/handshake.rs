@@ -57,7 +57,7 @@ pub struct Goodbye {
 }
 
 /// Why a connection ends: the `method` of a goodbye frame (SPEC 1.8). Stable numbers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[repr(u32)]
 pub enum GoodbyeReason {
     /// The client is done. Nothing was wrong.

@@ -1,5 +1,6 @@
 //! The fixed header: 64 bytes, one cache line, the same for every frame (SPEC 2.2).
 
+use serde::{Deserialize, Serialize};
 use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -7,7 +8,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 pub const HEADER_BYTES: usize = 64;
 
 /// What a frame is (SPEC 2.3). The numbers are stable; unknown ones end the connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[repr(u8)]
 pub enum Kind {
     /// Client's first frame.
@@ -35,7 +36,7 @@ pub enum Kind {
 }
 
 /// The header of a frame in native form. Which field means what in which kind: SPEC 2.3.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Header {
     /// Bytes of the frame from the start of the header to the end of the payload, without padding.
     pub len: u32,

@@ -1,10 +1,11 @@
 //! Identifiers: each a newtype, so that none is taken for another.
 
 use core::fmt;
+use serde::{Deserialize, Serialize};
 
 /// A connection of one broker incarnation: a slot of the broker's table and the generation that
 /// tells its successive users apart. Never reused while the broker runs (2^32 users of a slot).
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct PeerId {
     /// Index in the broker's table of connections.
     pub slot: u32,
@@ -24,7 +25,7 @@ pub struct Handle {
 
 /// Fences an owner of a name: the broker's incarnation (persisted, upper half) and a counter (lower
 /// half), growing with every change of owner (SPEC 3.5). `Epoch(0)` means "any" or "none".
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Epoch(pub u64);
 
 impl Handle {

@@ -57,6 +57,37 @@ pub fn encode<T: serde::Serialize>(body: &T) -> alloc::vec::Vec<u8> {
     postcard::to_allocvec(body).expect("control bodies hold nothing that postcard refuses")
 }
 
+/// [`encode`], unless that takes more than `bytes_max` bytes.
+pub fn encode_within<T: serde::Serialize>(body: &T, bytes_max: usize) -> Option<alloc::vec::Vec<u8>> {
+    postcard::serialize_with_flavor(body, Bounded { bytes: alloc::vec::Vec::new(), bytes_max }).ok()
+}
+
+/// Where bytes go that are too many at some point.
+struct Bounded {
+    bytes: alloc::vec::Vec<u8>,
+    bytes_max: usize,
+}
+
+impl postcard::ser_flavors::Flavor for Bounded {
+    type Output = alloc::vec::Vec<u8>;
+
+    fn try_push(&mut self, byte: u8) -> postcard::Result<()> {
+        self.try_extend(&[byte])
+    }
+
+    fn try_extend(&mut self, bytes: &[u8]) -> postcard::Result<()> {
+        if self.bytes_max - self.bytes.len() < bytes.len() {
+            return Err(postcard::Error::SerializeBufferFull);
+        }
+        self.bytes.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn finalize(self) -> postcard::Result<Self::Output> {
+        Ok(self.bytes)
+    }
+}
+
 /// Decodes a control body; `None` if it is not exactly one `T` (SPEC 6.1), or longer than
 /// [`CONTROL_BYTES_MAX`] where it came from an untrusted peer (checked by the caller).
 pub fn decode<'a, T: serde::Deserialize<'a>>(bytes: &'a [u8]) -> Option<T> {

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 /// Every way in which a call can end. The numbers are stable and never reused; an unknown one is
 /// read as [`Outcome::Failed`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[repr(u32)]
 pub enum Outcome {
     /// The service answered.

@@ -38,7 +38,7 @@ pub const GROUP_KEY_BYTES_MAX: usize = 128;
 pub const PUSH_QUEUES_MAX: usize = 15;
 
 /// How durable something is: what an acknowledgement says (SPEC 10.6). Stable numbers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[repr(u8)]
 pub enum Level {
     /// In the broker's memory: gone with it.
@@ -51,7 +51,7 @@ pub enum Level {
 }
 
 /// What becomes of a push to a full queue (SPEC 10.5). Stable numbers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[repr(u8)]
 pub enum Overflow {
     /// It ends with `Busy`.
@@ -76,7 +76,7 @@ pub enum NackHow {
 }
 
 /// How long a lease lasts (SPEC 10.9). Stable numbers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[repr(u8)]
 pub enum LeaseKind {
     /// As long as its consumer lives.

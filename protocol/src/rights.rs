@@ -2,13 +2,14 @@
 
 use core::fmt;
 use core::ops::{BitAnd, BitOr};
+use serde::{Deserialize, Serialize};
 
 /// A set of rights. The bits are the verbs of policy, so that one word serves both.
-#[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Rights(pub u32);
 
 /// One verb of policy: what somebody wants to do with a name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[repr(u32)]
 pub enum Verb {
     /// Own the name and answer its calls.
@@ -36,7 +37,7 @@ pub enum Verb {
 }
 
 /// What kind of object a name stands for (DESIGN 2); numbers as in SPEC 3.4.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[repr(u8)]
 pub enum ObjectKind {
     /// Request, reply, one-way sends, streamed replies.

@@ -1,10 +1,11 @@
 //! Broker time.
 
 use core::time::Duration;
+use serde::{Deserialize, Serialize};
 
 /// A moment in broker time: nanoseconds of the broker's monotonic clock (SPEC 4.3). The handshake
 /// tells a client the offset to its own clock. `Instant(0)` as a deadline means "none".
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Instant(pub u64);
 
 impl Instant {

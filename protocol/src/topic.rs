@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 /// What an item of a subscription is: its `handle` (SPEC 9.5). Stable numbers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[repr(u64)]
 pub enum Delivery {
     /// A message (or a batch) as it was published.
@@ -19,7 +19,7 @@ pub enum Delivery {
 }
 
 /// What becomes of a subscription that is not drained as fast as messages come (SPEC 9.6).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[repr(u8)]
 pub enum SlowPolicy {
     /// The oldest messages that wait are dropped, and the subscriber is told which.

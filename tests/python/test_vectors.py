@@ -12,8 +12,9 @@ WIDTHS = dict(zip(FIELDS, (4, 2, 1, 1, 1, 1, 2, 4, 8, 8, 8, 8, 8, 8)))
 for name, fields in {
     "Status": "version:s pid:4 incarnation:4 uptime_ns:8 system:t connections:4 names:4 names_owned:4 handles:4 "
               "calls_open:4 waiting:4 waiting_bytes:8 watches:4 subscriptions:4 queued:8 queued_bytes:8 storage:=Storage "
-              "limits:*LimitInfo memory_bytes_max:8 counters:*Counter",
+              "recorder:=Recorder limits:*LimitInfo memory_bytes_max:8 counters:*Counter",
     "Storage": "failure:s appended:8 synced:8 bytes:8 segment_first:4 segment_last:4",
+    "Recorder": "bytes:8 payloads:t file:8 pause_ns:8 failure:s",
     "LimitInfo": "name:s value:8 used:8 bytes:8", "Counter": "name:s value:8",
     "Stats": "peers:*PeerStats next:s",
     "PeerStats": "peer:8 uid:4 pid:4 program:s frames_in:8 bytes_in:8 frames_out:8 bytes_out:8 calls_open:4 serving:4 "

@@ -4,3 +4,4 @@ pub mod ledger;
 pub mod queue_worlds;
 pub mod rig;
 pub mod session_worlds;
+pub mod shadow;

@@ -1,9 +1,11 @@
 //! Queues over failing disks, in worlds by the hundred. `SWITCHBOARD_SEEDS=N` runs as many;
 //! `SWITCHBOARD_SEED=S` runs one alone.
 
-use switchboard_tests::queue_worlds::{Bug, Summary, run};
+use switchboard_core::Reads;
+use switchboard_tests::queue_worlds::{Bug, Summary, run, run_shadowed};
+use switchboard_tests::shadow::Shadow;
 
-const SEEDS: u64 = 600;
+const SEEDS: u64 = 300;
 
 fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok()?.parse().ok()
@@ -39,6 +41,26 @@ fn nothing_acknowledged_is_lost_and_nothing_consumed_comes_back() {
         );
         assert!(worlds < sum.crashes && worlds / 10 < sum.failures && worlds < sum.dead, "too peaceful");
     }
+}
+
+#[test]
+fn a_broker_that_is_told_what_a_recording_has_does_the_same() {
+    for seed in 0..150 {
+        if let Err(message) = run_shadowed(seed, Shadow::new(3 + seed % 40)) {
+            panic!("seed {seed}: {message}");
+        }
+    }
+}
+
+#[test]
+fn where_the_messages_of_a_batch_begin_is_missed() {
+    // All but batches is told whole.
+    let reads = |core: &_, header: &_| match switchboard_core::Broker::reads_payload(core, header) {
+        Reads::Parts => Reads::Head,
+        reads @ (Reads::Head | Reads::All) => reads,
+    };
+    let seen = (0..50).filter(|&seed| run_shadowed(seed, Shadow::told(40, reads)).is_err()).count();
+    assert!(0 < seen);
 }
 
 fn is_seen(bug: Bug) {

@@ -62,6 +62,7 @@ fn copy(effect: &Effect<Vec<u8>>) -> Option<Effect<Vec<u8>>> {
         SendTail::Forward(bytes) => SendTail::Forward(bytes.clone()),
         SendTail::Patched(bytes, entries) => SendTail::Patched(bytes.clone(), entries.clone()),
         SendTail::Own(bytes) => SendTail::Own(bytes.clone()),
+        SendTail::Shown(bytes) => SendTail::Shown(bytes.clone()),
         SendTail::Extended(area, bytes, skip) => SendTail::Extended(area.clone(), bytes.clone(), *skip),
     };
     Some(Effect::Send { to: *to, header: *header, tail })

@@ -7,6 +7,7 @@
 //! it under callgrind and says what one message costs. Frames go as they do in the daemon: patched where
 //! they lie, and copied once.
 
+use serde::{Deserialize, Serialize};
 use std::hint::black_box;
 use switchboard_core::{
     Broker, Effect, Effects, Identity, Input, Instance, Limits, Payload, Policy, SendTail, Settings,
@@ -20,7 +21,7 @@ use switchboard_protocol::{
 };
 
 /// A payload that costs nothing, so that only the broker is counted.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct Bytes(std::rc::Rc<[u8]>);
 
 impl Payload for Bytes {

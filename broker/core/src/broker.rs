@@ -15,9 +15,12 @@ use crate::topic::Topics;
 use crate::user::User;
 use crate::waiting::Waiting;
 use crate::watch::Watch;
-use crate::{Departure, Effect, Effects, Fact, Input, Instance, Limits, Payload, Policy, Settings};
+use crate::{
+    Departure, Effect, Effects, Fact, Input, Instance, Limits, Payload, Policy, Recording, Settings,
+};
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
+use serde::{Deserialize, Serialize};
 use switchboard_protocol::{
     Event, Failure, GoodbyeReason, Handle, Header, Instant, Kind, Name, Outcome, PeerId,
 };
@@ -26,7 +29,8 @@ use switchboard_protocol::{
 ///
 /// `P` is what a frame carries behind its header; see [`Payload`]. The broker owns no thread and
 /// performs no I/O: [`Broker::handle`] takes what has happened and says what is to be done.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(bound = "P: Payload")]
 pub struct Broker<P> {
     pub(crate) policy: Policy,
     pub(crate) limits: Limits,
@@ -64,6 +68,7 @@ pub struct Broker<P> {
     pub(crate) queues: Queues<P>,
     pub(crate) signals: Signals,
     pub(crate) storage: Storage<P>,
+    pub(crate) recording: Recording,
     /// Wall time minus `now`, in nanoseconds.
     pub(crate) wall_offset: i128,
     pub(crate) timers: Timers<Timer>,
@@ -87,7 +92,7 @@ pub(crate) struct Turn<'a, P> {
 }
 
 /// What a timer is for.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) enum Timer {
     /// A call's deadline.
     Call(u32),
@@ -100,7 +105,7 @@ pub(crate) enum Timer {
 }
 
 /// Work that could be long, and so is done in slices between inputs.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) enum Work {
     /// Take down what a peer had.
     Depart { slot: u32, how: Departure, calls: u32 },
@@ -169,6 +174,7 @@ impl<P: Payload> Broker<P> {
             queues: Queues::new(settings.queues),
             signals: Signals::new(),
             storage: Storage::new(),
+            recording: Recording::default(),
             wall_offset: 0,
             timers: Timers::new(),
             work: VecDeque::new(),
@@ -211,6 +217,7 @@ impl<P: Payload> Broker<P> {
             Input::LogReady { position, oldest, segment } => self.log_ready(turn, position, oldest, segment),
             Input::Persisted { written, synced } => self.persisted(turn, written, synced),
             Input::LogFailed { message } => self.log_failed(turn, message),
+            Input::Recording(recording) => self.take_recording(turn, recording),
         }
         if !self.work.is_empty() {
             self.work_off(turn);
@@ -379,7 +386,7 @@ impl<P: Payload> Broker<P> {
             let rest = match work {
                 Work::Depart { slot, how, calls } => self.depart(turn, slot, how, calls, &mut budget),
                 Work::ReEvaluate { slot } => self.re_evaluate(turn, slot, &mut budget),
-                Work::Snapshot { watch } => self.snapshot(turn, watch, &mut budget),
+                Work::Snapshot { watch } => self.show_names(turn, watch, &mut budget),
                 Work::Feed => self.feed(turn, &mut budget),
                 Work::TakeAway { handle } => {
                     budget = budget.saturating_sub(1);

@@ -10,12 +10,13 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::time::Duration;
+use serde::{Deserialize, Serialize};
 use switchboard_protocol::{
     Epoch, Failure, Header, Instant, Kind, ObjectKind, Outcome, PeerId, Verb, control, encode, flags, padded,
 };
 
 /// A call from the moment it is taken until its caller has the outcome and no server has it.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Call {
     pub(crate) caller: PeerId,
     /// The user it counts against.
@@ -53,7 +54,7 @@ pub(crate) struct Call {
 }
 
 /// Where a call is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Target {
     /// Just made.
     Nowhere,

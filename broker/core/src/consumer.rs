@@ -13,6 +13,7 @@ use crate::{Payload, SendTail};
 use alloc::format;
 use alloc::rc::Rc;
 use alloc::string::ToString;
+use serde::{Deserialize, Serialize};
 use switchboard_protocol::queue::{LeaseId, LeaseKind, Pop};
 use switchboard_protocol::{
     EXTENSION_BYTES_MAX, Extensions, ExtensionsBuilder, HEADER_BYTES, Header, Kind, Outcome, PeerId, decode,
@@ -20,7 +21,7 @@ use switchboard_protocol::{
 };
 
 /// A call that stays at a queue: a consumer, or somebody who walks through it.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Consumer {
     pub(crate) call: u32,
     pub(crate) queue: u32,
@@ -33,7 +34,7 @@ pub(crate) struct Consumer {
 }
 
 /// What it does there.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Role {
     /// Takes messages out.
     Pop { lease: LeaseKind, lease_ns: u64 },
@@ -42,7 +43,7 @@ pub(crate) enum Role {
 }
 
 /// What it waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Waits {
     /// Credit, or its own work.
     Idle,
@@ -329,7 +330,7 @@ pub(crate) fn sized<P: Payload>(header: Header, ext_len: u16, tail: &SendTail<P>
     let len = match tail {
         SendTail::Forward(tail) => tail.len(),
         SendTail::Extended(area, tail, skip) => area.len() + tail.len() - usize::from(*skip),
-        SendTail::Empty | SendTail::Own(_) | SendTail::Patched(..) => {
+        SendTail::Empty | SendTail::Own(_) | SendTail::Shown(_) | SendTail::Patched(..) => {
             unreachable!("a message is sent as it is, or extended")
         }
     };

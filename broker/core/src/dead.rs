@@ -9,11 +9,12 @@ use crate::{Payload, QueueSettings};
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::{String, ToString};
+use serde::{Deserialize, Serialize};
 use switchboard_protocol::queue::{DeadLetter, Level, Overflow};
 use switchboard_protocol::{Name, ObjectKind};
 
 /// Why a message is given up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Death {
     /// It was delivered as often as its queue lets it.
     Deliveries,

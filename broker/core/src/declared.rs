@@ -1,10 +1,11 @@
 //! What configuration says of topics and queues.
 
+use serde::{Deserialize, Serialize};
 use switchboard_protocol::Name;
 use switchboard_protocol::queue::{Level, Overflow};
 
 /// A `[topic."NAME"]` table (SPEC 9.7).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TopicSettings {
     /// Its name.
     pub name: Name,
@@ -21,7 +22,7 @@ pub struct TopicSettings {
 }
 
 /// A `[queue."NAME"]` table, or what was asked for at run time (SPEC 10.1).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct QueueSettings {
     /// Its name.
     pub name: Name,

@@ -9,10 +9,11 @@ use crate::slab::NONE;
 use crate::storage::Thing;
 use crate::timers::TimerId;
 use alloc::format;
+use serde::{Deserialize, Serialize};
 use switchboard_protocol::{Instant, Outcome};
 
 /// The highest number taken from a producer.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Mark {
     pub(crate) queue: u32,
     pub(crate) uid: u32,
@@ -35,7 +36,7 @@ pub(crate) const MARKS_MAX: usize = 65_536;
 /// How long it does (SPEC 10.13).
 pub(crate) const KEPT_NS: u64 = 24 * 60 * 60 * 1_000_000_000;
 /// Bytes that a mark takes in the log at most.
-pub(crate) const MARK_COST: u64 = 112;
+pub(crate) const MARK_COST: u64 = 96;
 
 impl<P: Payload> Broker<P> {
     /// The mark that makes a push of this number a duplicate.

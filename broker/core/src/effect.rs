@@ -5,6 +5,7 @@ use alloc::boxed::Box;
 use alloc::rc::Rc;
 use alloc::string::String;
 use alloc::vec::Vec;
+use serde::{Deserialize, Serialize};
 use switchboard_protocol::{GoodbyeReason, HandleEntry, Header, Outcome, PeerId};
 
 /// One thing to do. The driver carries them out in order; none of them can fail from the broker's
@@ -85,6 +86,8 @@ pub enum SendTail<P> {
     Patched(P, Box<[HandleEntry]>),
     /// A body that the broker wrote.
     Own(Vec<u8>),
+    /// A body that the broker wrote and that shows a part of somebody's payload, to a monitor.
+    Shown(Vec<u8>),
     /// An extension area of the broker's own, then this tail without the one it came with. The
     /// `ext_len` of the frame's header is that of the new area.
     Extended(Rc<[u8]>, P, u16),
@@ -96,7 +99,7 @@ impl<P: Payload> SendTail<P> {
         match self {
             Self::Empty => Vec::new(),
             Self::Forward(tail) => tail.bytes().to_vec(),
-            Self::Own(body) => body.clone(),
+            Self::Own(body) | Self::Shown(body) => body.clone(),
             Self::Patched(tail, entries) => {
                 let (area, rest) = tail.bytes().split_at(usize::from(header.ext_len));
                 let table = entries.iter().flat_map(|entry| entry.to_bytes());
@@ -130,7 +133,7 @@ impl<P: Clone> Effects<P> for Vec<Effect<P>> {
 }
 
 /// Something worth telling an operator.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Fact {
     /// A connection was admitted.
     Connected {
@@ -208,6 +211,16 @@ pub enum Fact {
     MonitorEnded {
         /// The connection.
         peer: PeerId,
+    },
+    /// Audit: everything that the broker is told is kept in files from now on.
+    RecordingBegan {
+        /// With the payloads of messages.
+        payloads: bool,
+    },
+    /// It is not kept any longer, though it should be.
+    RecordingStopped {
+        /// Why.
+        why: String,
     },
     /// The log of durable things is not to be used any more; what it should hold is refused from here on.
     LogFailed {

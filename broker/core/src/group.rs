@@ -6,10 +6,11 @@ use crate::list::List;
 use crate::message::State;
 use crate::slab::NONE;
 use alloc::rc::Rc;
+use serde::{Deserialize, Serialize};
 use switchboard_protocol::Instant;
 
 /// The messages of a queue that have the same key.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Group {
     pub(crate) key: Rc<[u8]>,
     /// The one that is delivered, delayed, or with a consumer.

@@ -10,13 +10,14 @@ use alloc::format;
 use alloc::rc::Rc;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
+use serde::{Deserialize, Serialize};
 use switchboard_protocol::control;
 use switchboard_protocol::{
     Event, HandleEntry, Header, Kind, Name, ObjectKind, Outcome, PeerId, Rights, Tail, Verb, handle_flags,
 };
 
 /// One handle. Between two peers, inside a message, it is held by nobody.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Grip {
     pub(crate) object: u32,
     pub(crate) rights: Rights,

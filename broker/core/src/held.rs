@@ -15,15 +15,17 @@ use crate::timers::TimerId;
 use crate::topic::Origin;
 use alloc::string::ToString;
 use alloc::vec::Vec;
+use serde::{Deserialize, Serialize};
 use switchboard_protocol::{Header, Instant, Outcome, PeerId, flags, padded};
 
 /// A message that is not published before every subscription has room for it.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(bound = "P: Payload")]
 pub(crate) struct Held<P> {
     pub(crate) origin: Origin,
     /// The frame as it came, priority and deadline as they count.
     pub(crate) header: Header,
-    tail: P,
+    pub(crate) tail: P,
     pub(crate) from: PeerId,
     pub(crate) user: u32,
     pub(crate) topic: u32,

@@ -1,12 +1,15 @@
 //! Everything that can happen to the broker.
 
-use crate::{Identity, Limits, Policy, QueueSettings, TopicSettings};
+use crate::{Identity, Limits, Payload, Policy, QueueSettings, Recording, TopicSettings};
 use alloc::string::String;
 use alloc::vec::Vec;
+use serde::{Deserialize, Serialize};
 use switchboard_protocol::{FrameError, Header, PeerId};
 
 /// One thing that has happened. Handed to [`crate::Broker::handle`] in the order in which it did.
-#[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "an input is made where it is handed in, and never kept")]
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(bound = "P: Payload")]
 pub enum Input<P> {
     /// A connection was accepted. The driver picks the id: a slot of its own table of links, and a
     /// generation that slot never had. It reads nothing before [`crate::Effect::Resume`].
@@ -92,6 +95,8 @@ pub enum Input<P> {
         /// What happened, with the file's name.
         message: String,
     },
+    /// All that is handed in is recorded from now on, or no longer; for those who ask.
+    Recording(Recording),
     /// The moment of [`crate::Broker::next_wake`] has come, or any other moment.
     Wake,
     /// Configuration was read again, in answer to [`crate::Effect::Reload`] or to a signal.
@@ -104,7 +109,7 @@ pub enum Input<P> {
 }
 
 /// What breaks a connection before its frames reach the broker.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Breach {
     /// The stream is not a sequence of frames.
     Frame(FrameError),
@@ -113,7 +118,7 @@ pub enum Breach {
 }
 
 /// How a connection ended.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Departure {
     /// The process's exit status as `wait(2)` has it, where the kernel told.
     pub exit_status: Option<u32>,
@@ -122,7 +127,7 @@ pub struct Departure {
 }
 
 /// What is fixed for a broker's life and that it tells those who ask.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Instance {
     /// Greater than that of every earlier broker on the same state (SPEC 3.5).
     pub incarnation: u32,
@@ -137,7 +142,7 @@ pub struct Instance {
 }
 
 /// What configuration says to the broker, taken as a whole or not at all.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Settings {
     /// The rules.
     pub policy: Policy,

@@ -15,11 +15,12 @@ use alloc::format;
 use alloc::string::ToString;
 use alloc::vec::Vec;
 use core::time::Duration;
+use serde::{Deserialize, Serialize};
 use switchboard_protocol::queue::{Extend, LEASE_BYTES, LeaseId, LeaseKind, Level, Nack, NackHow};
 use switchboard_protocol::{Header, Instant, Kind, Outcome, decode};
 
 /// A message that is with a consumer.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Lease {
     /// The half of its id that cannot be guessed.
     high: u64,

@@ -2,9 +2,10 @@
 
 use alloc::vec::Vec;
 use core::time::Duration;
+use serde::{Deserialize, Serialize};
 
 /// The limits in force. Each has a key of the same name in the `[limits]` table.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
     /// Connections at once, of all users.
     pub connections_max: u32,
@@ -71,7 +72,7 @@ pub struct Limits {
 }
 
 /// What one user's connections may use in all, and each of them.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UserLimits {
     /// Connections at once.
     pub connections: u32,

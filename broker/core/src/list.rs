@@ -2,9 +2,10 @@
 //! so that whatever a peer has is found from the peer, and never by looking through everything.
 
 use crate::slab::{NONE, Slab};
+use serde::{Deserialize, Serialize};
 
 /// The two ends of a list whose members are slots of one slab.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) struct List {
     head: u32,
     tail: u32,
@@ -12,7 +13,7 @@ pub(crate) struct List {
 }
 
 /// A member's place in a list.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) struct Links {
     prev: u32,
     next: u32,

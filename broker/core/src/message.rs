@@ -12,11 +12,13 @@ use crate::storage::Thing;
 use crate::timers::TimerId;
 use alloc::boxed::Box;
 use alloc::rc::Rc;
+use serde::{Deserialize, Serialize};
 use switchboard_protocol::Instant;
 use switchboard_protocol::queue::DeadLetter;
 
 /// A message from its push until it is gone.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(bound = "P: Payload")]
 pub(crate) struct Message<P> {
     /// Extensions and payload, as pushed.
     pub(crate) tail: P,
@@ -46,7 +48,7 @@ pub(crate) struct Message<P> {
 const _: () = assert!(size_of::<Message<[u64; 2]>>() == 72);
 
 /// Where a message is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[repr(u8)]
 pub(crate) enum State {
     /// Not at the level that its queue promises yet, or just made.
@@ -67,7 +69,7 @@ pub(crate) enum State {
 pub(crate) const STATES: usize = 6;
 
 /// What only some messages have.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Extra {
     /// Wall time from which it is not delivered any more; 0 for never.
     pub(crate) expires: u64,
@@ -85,7 +87,7 @@ pub(crate) struct Extra {
 }
 
 /// What a wall-clock timer is for.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) enum Due {
     /// A message expires, or its delay is over.
     Message(u32),
@@ -93,8 +95,13 @@ pub(crate) enum Due {
     Mark(u32),
 }
 
-/// Bytes that any message takes in the log beside its own.
-const MESSAGE_COST: usize = 112;
+/// Bytes that any message takes in the log beside its own and its numbers.
+const MESSAGE_COST: usize = 66;
+
+/// Bytes of a number in postcard.
+fn varint_len(number: u64) -> usize {
+    (64 - (number | 1).leading_zeros()).div_ceil(7) as usize
+}
 
 /// A delivery counter has so many bits.
 pub(crate) const DELIVERIES_MAX: u32 = (1 << 24) - 1;
@@ -350,7 +357,6 @@ impl<P: Payload> Broker<P> {
         at.states[State::Storing as usize] -= 1;
         let it = &mut self.queues.messages[message];
         at.bytes -= it.tail.len() as u64;
-        it.queue = NONE;
         let segment = core::mem::replace(&mut it.segment, NONE);
         if !at.blocked.is_empty() {
             self.stir(queue);
@@ -358,6 +364,7 @@ impl<P: Payload> Broker<P> {
         if segment != NONE {
             self.let_go(segment, self.message_cost(message));
         }
+        self.queues.messages[message].queue = NONE;
     }
 
     /// Takes a message out of the world.
@@ -367,15 +374,21 @@ impl<P: Payload> Broker<P> {
         self.erase_message(now, message)
     }
 
-    /// Bytes that a message takes in the log: never less than a copy of it, or copying would look as if
-    /// it left waste behind. It changes only while the message is in no segment.
+    /// Bytes that a message takes in the log: hardly less than a copy of it, or copying would look as if
+    /// it left waste behind. It changes only while the message is in no segment, so a ttl and a delay,
+    /// which come and go, are left out.
     pub(crate) fn message_cost(&self, message: u32) -> u64 {
         let it = &self.queues.messages[message];
+        let id = self.queues.table[it.queue].id;
+        let uid = self.users[it.user].uid;
+        let numbers = [id, it.position, uid.into(), it.tail.len() as u64];
+        let numbers: usize = numbers.into_iter().map(varint_len).sum();
         let extra = self.queues.extras.get(it.extra).map_or(0, |extra| {
-            let letter = |dead: &DeadLetter| dead.queue.len() + dead.reason.len() + 64;
-            extra.key.as_ref().map_or(0, |key| key.len()) + extra.dead.as_deref().map_or(0, letter)
+            let letter = |dead: &DeadLetter| dead.queue.len() + dead.reason.len() + 48;
+            let key = extra.key.as_ref().map_or(0, |key| key.len());
+            key + extra.dead.as_deref().map_or(0, letter)
         });
-        (MESSAGE_COST + it.tail.len() + extra) as u64
+        (MESSAGE_COST + numbers + it.tail.len() + extra) as u64
     }
 
     /// A message of a durable queue is in the segment that is written now.

@@ -6,11 +6,12 @@ use crate::slab::NONE;
 use crate::{Fact, Payload, SendTail};
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
+use serde::{Deserialize, Serialize};
 use switchboard_protocol::control::MonitorItem;
 use switchboard_protocol::{Header, Kind, Name, Pattern, PeerId, Tail, Verb, encode, extension_type};
 
 /// One monitor.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Monitor {
     pub(crate) call: u32,
     pattern: Pattern,
@@ -107,7 +108,7 @@ impl<P: Payload> Broker<P> {
                 SendTail::Extended(_, tail, skip) => {
                     (String::new(), tail.bytes().get(usize::from(*skip)..).unwrap_or_default())
                 }
-                SendTail::Own(body) => (String::new(), &body[..]),
+                SendTail::Own(body) | SendTail::Shown(body) => (String::new(), &body[..]),
                 SendTail::Empty => (String::new(), &[][..]),
             };
             let item = MonitorItem {
@@ -134,6 +135,6 @@ impl<P: Payload> Broker<P> {
         it.items += 1;
         let header = Header { call: it.caller_call, seq: it.items, ..Header::new(Kind::Item) };
         let to = it.caller.slot;
-        self.push(turn, to, header, SendTail::Own(bytes));
+        self.push(turn, to, header, SendTail::Shown(bytes));
     }
 }

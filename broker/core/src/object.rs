@@ -11,13 +11,14 @@ use alloc::collections::VecDeque;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
+use serde::{Deserialize, Serialize};
 use switchboard_protocol::control::{self, serve_flags};
 use switchboard_protocol::{
     Epoch, Event, Failure, Header, Kind, Name, ObjectKind, Outcome, PeerId, Rights, Verb,
 };
 
 /// What a name stands for, or a private service. Exists while it has an owner, a handle or a wait.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Object {
     /// `None` for a private service.
     pub(crate) name: Option<Name>,
@@ -47,7 +48,7 @@ pub(crate) struct Object {
 }
 
 /// A peer's service of an object: what a serving handle stands for.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Server {
     pub(crate) peer: PeerId,
     pub(crate) object: u32,
@@ -73,7 +74,7 @@ pub(crate) struct Server {
 }
 
 /// Sends of one handle, one after the other, at a server that has not credited them.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) struct Run {
     /// The sender's handle, as on the wire.
     pub(crate) handle: u64,

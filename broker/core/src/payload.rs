@@ -1,12 +1,20 @@
 //! What a frame carries behind its header, as the broker sees it: not at all.
 
+use alloc::vec::Vec;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
 /// The bytes of a frame after its header: extensions, handle table and payload, without padding. A clone
 /// of it is the same bytes once more and no copy of them: a topic gives one message to many.
 ///
 /// In production a slice of the receive buffer, reference-counted; in the simulator plain bytes. The
-/// broker lends it from an input to an effect, and clones what waits. It looks inside only where a frame is addressed to
-/// the broker itself or carries handles or extensions that need its attention.
-pub trait Payload: Clone {
+/// broker lends it from an input to an effect, and clones what waits. It looks inside only where a frame is
+/// addressed to the broker itself or carries handles or extensions that need its attention: where
+/// [`crate::Broker::reads_payload`] says so, and while that frame is handled, not later.
+///
+/// What it is written as in a snapshot of the broker is its own affair, as long as it comes back with
+/// the same length: the daemon's is written as its length alone, and comes back as zeros.
+pub trait Payload: Clone + Serialize + DeserializeOwned {
     /// How many bytes.
     fn len(&self) -> usize;
 
@@ -18,7 +26,7 @@ pub trait Payload: Clone {
     fn keep(self) -> Self;
 
     /// What the broker has written itself, for the places of what came in.
-    fn own(bytes: alloc::vec::Vec<u8>) -> Self;
+    fn own(bytes: Vec<u8>) -> Self;
 
     /// The bytes from `start` to `end`, by reference where that can be.
     fn cut(&self, start: usize, end: usize) -> Self;
@@ -29,7 +37,7 @@ pub trait Payload: Clone {
     }
 }
 
-impl Payload for alloc::vec::Vec<u8> {
+impl Payload for Vec<u8> {
     fn len(&self) -> usize {
         self.len()
     }
@@ -42,7 +50,7 @@ impl Payload for alloc::vec::Vec<u8> {
         self
     }
 
-    fn own(bytes: alloc::vec::Vec<u8>) -> Self {
+    fn own(bytes: Vec<u8>) -> Self {
         bytes
     }
 

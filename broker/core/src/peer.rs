@@ -9,13 +9,14 @@ use alloc::format;
 use alloc::rc::Rc;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
+use serde::{Deserialize, Serialize};
 use switchboard_protocol::{
     Event, FrameError, Goodbye, GoodbyeReason, HEADER_BYTES, HELLO_MAGIC, Header, Hello, Kind, Outcome,
     PeerId, VERSION, Welcome, decode, encode, features, padded,
 };
 
 /// One connection.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Peer {
     pub(crate) id: PeerId,
     pub(crate) stage: Stage,
@@ -82,7 +83,7 @@ pub(crate) struct Peer {
 }
 
 /// How far a connection has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Stage {
     /// Came too fast after others of its user.
     Delayed,
@@ -97,7 +98,7 @@ pub(crate) enum Stage {
 }
 
 /// What has passed on a connection.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Traffic {
     pub(crate) frames_in: u64,
     pub(crate) bytes_in: u64,
@@ -370,7 +371,7 @@ impl<P: Payload> Broker<P> {
     pub(crate) fn push(&mut self, turn: &mut Turn<'_, P>, to: u32, mut header: Header, tail: SendTail<P>) {
         match &tail {
             SendTail::Empty => header.len = HEADER_BYTES as u32,
-            SendTail::Own(body) => {
+            SendTail::Own(body) | SendTail::Shown(body) => {
                 header.len = (HEADER_BYTES + body.len()) as u32;
                 header.ext_len = 0;
                 header.handles = 0;
@@ -493,7 +494,12 @@ impl<P: Payload> Broker<P> {
         }
         peer.unread = peer.unread.saturating_sub(bytes as u64);
         let owing = peer.charged != 0 || peer.holds & hold::UNREAD != 0;
-        if owing || !peer.credits_due.is_empty() || !peer.stalled.is_empty() {
+        let stalled = !peer.credits_due.is_empty()
+            || !peer.stalled.is_empty()
+            || !peer.subscriptions_stalled.is_empty()
+            || !peer.consumers_stalled.is_empty();
+        // A message may be held back for want of room in this very queue.
+        if owing || stalled || !self.topics.holding.is_empty() {
             self.make_use_of_room(turn, slot);
         }
     }

@@ -3,10 +3,11 @@
 use crate::Identity;
 use alloc::string::String;
 use alloc::vec::Vec;
+use serde::{Deserialize, Serialize};
 use switchboard_protocol::{Name, Pattern, Rights, Verb};
 
 /// The rules in force. Made from configuration; replaced as a whole by a reload.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Policy {
     /// On a user instance: this user may do everything without a rule. `None` on a system instance.
     /// Root has no exemption from any of this.
@@ -18,7 +19,7 @@ pub struct Policy {
 }
 
 /// One `[[allow]]` table.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rule {
     /// Where it stands, `FILE:LINE`.
     pub source: String,
@@ -32,7 +33,7 @@ pub struct Rule {
 }
 
 /// Whom a rule is about. Every part that is given must match.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Subject {
     /// Any of these users; empty for no condition.
     pub users: Vec<u32>,

@@ -14,6 +14,7 @@ use alloc::format;
 use alloc::rc::Rc;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
+use serde::{Deserialize, Serialize};
 use switchboard_protocol::queue::{
     GROUP_KEY_BYTES_MAX, Level, Overflow, PUSH_QUEUES_MAX, PushOptions, QUEUE_PRIORITIES,
 };
@@ -22,7 +23,8 @@ use switchboard_protocol::{
 };
 
 /// A push that waits for room.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(bound = "P: Payload")]
 pub(crate) struct Blocked<P> {
     pub(crate) call: u32,
     pub(crate) queue: u32,
@@ -30,7 +32,7 @@ pub(crate) struct Blocked<P> {
     pub(crate) user: u32,
     /// The frame as it came.
     pub(crate) header: Header,
-    tail: P,
+    pub(crate) tail: P,
     /// What it needs.
     count: u64,
     bytes: u64,

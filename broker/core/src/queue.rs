@@ -21,13 +21,15 @@ use alloc::format;
 use alloc::rc::Rc;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
+use serde::{Deserialize, Serialize};
 use switchboard_protocol::queue::{CreateQueue, Created, Level, Overflow, QueueInfo, QueueMethod};
 use switchboard_protocol::{
     Header, Instant, Kind, Name, ObjectKind, Outcome, Rights, Tail, Verb, encode, extension_type,
 };
 
 /// All queues and what is in them.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(bound = "P: Payload")]
 pub(crate) struct Queues<P> {
     declared: Vec<QueueSettings>,
     pub(crate) table: Slab<Queue>,
@@ -56,7 +58,7 @@ pub(crate) struct Queues<P> {
 }
 
 /// One queue.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Queue {
     /// [`NONE`] once it was deleted, while it is taken down.
     pub(crate) object: u32,
@@ -96,11 +98,13 @@ pub(crate) struct Queue {
     /// Position and segment of the latest record about itself.
     pub(crate) logged: u64,
     pub(crate) segment: u32,
+    /// Bytes that it takes there.
+    pub(crate) cost: u64,
     pub(crate) counts: QueueCounts,
 }
 
 /// What a queue has seen since the broker's start.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct QueueCounts {
     pub(crate) pushed: u64,
     pub(crate) delivered: u64,
@@ -111,8 +115,8 @@ pub(crate) struct QueueCounts {
     pub(crate) duplicates: u64,
 }
 
-/// Bytes that a queue itself takes in the log at most.
-pub(crate) const QUEUE_COST: u64 = 640;
+/// Bytes that a queue itself takes in the log beside its names.
+const QUEUE_COST: usize = 96;
 
 impl<P> Queues<P> {
     pub(crate) fn new(declared: Vec<QueueSettings>) -> Self {
@@ -193,6 +197,7 @@ impl Queue {
             id: 0,
             logged: 0,
             segment: NONE,
+            cost: 0,
             counts: QueueCounts::default(),
         }
     }
@@ -355,10 +360,12 @@ impl<P: Payload> Broker<P> {
         let at = &mut self.queues.table[queue];
         at.logged = position;
         let before = core::mem::replace(&mut at.segment, NONE);
+        let cost = core::mem::replace(&mut at.cost, cost_of(&at.settings));
         if before != NONE {
-            self.let_go(before, QUEUE_COST);
+            self.let_go(before, cost);
         }
-        self.queues.table[queue].segment = self.storage.hold(Thing::Queue(queue), QUEUE_COST);
+        let at = &mut self.queues.table[queue];
+        at.segment = self.storage.hold(Thing::Queue(queue), at.cost);
     }
 
     /// SPEC 6.2, CreateQueue.
@@ -420,7 +427,7 @@ impl<P: Payload> Broker<P> {
         let object = self.object_of(turn, &name, ObjectKind::Queue, from)?;
         let queue = self.objects[object].body;
         let at = &self.queues.table[queue];
-        let (level, id, segment) = (at.level(), at.id, at.segment);
+        let (level, id, segment, cost) = (at.level(), at.id, at.segment, at.cost);
         if at.declared {
             let message =
                 format!("`{name}` is configured; take [queue.\"{name}\"] out of the configuration first");
@@ -434,7 +441,7 @@ impl<P: Payload> Broker<P> {
         let call = self.keep_open(turn, from, header)?;
         self.queues.table[queue].segment = NONE;
         let log = self.append(turn, &Record::QueueGone(id), None, level == Level::Disk);
-        self.let_go(segment, QUEUE_COST);
+        self.let_go(segment, cost);
         let reply = Header { epoch: log, ..Header::new(Kind::Reply) };
         self.answer_when_stored(turn, call, log, level, reply, Vec::new());
         self.end_queue(turn, queue);
@@ -487,7 +494,7 @@ impl<P: Payload> Broker<P> {
             } else {
                 let it = self.queues.table.remove(queue);
                 if it.segment != NONE {
-                    self.let_go(it.segment, QUEUE_COST);
+                    self.let_go(it.segment, it.cost);
                 }
                 self.drop_segments(turn);
                 return None;
@@ -702,6 +709,13 @@ impl<P: Payload> Broker<P> {
         }
         self.queues.stirred = !self.queues.due.is_empty();
     }
+}
+
+/// Bytes that a queue takes in the log: never less than its record.
+pub(crate) fn cost_of(settings: &QueueSettings) -> u64 {
+    let names =
+        settings.name.as_str().len() + settings.dead_letters.as_ref().map_or(0, |it| it.as_str().len());
+    (QUEUE_COST + names) as u64
 }
 
 /// What a handle must have for a method.

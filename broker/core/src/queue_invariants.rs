@@ -4,6 +4,7 @@ use crate::Payload;
 use crate::broker::Broker;
 use crate::call::Target;
 use crate::consumer::{Role, Waits};
+use crate::dedupe::MARK_COST;
 use crate::invariants::members;
 use crate::message::{Due, STATES, State};
 use crate::slab::NONE;
@@ -204,6 +205,12 @@ impl<P: Payload> Broker<P> {
         q.table.iter().for_each(|(queue, it)| held(it.segment, Thing::Queue(queue)));
         q.marks.iter().for_each(|(mark, it)| held(it.segment, Thing::Mark(mark)));
         storage.retained.iter().for_each(|(retained, it)| held(it.segment, Thing::Retained(retained)));
+        let live_messages = q.messages.iter().filter(|(_, it)| it.queue != NONE && it.segment != NONE);
+        let mut cost: u64 = live_messages.map(|(message, _)| self.message_cost(message)).sum();
+        cost += q.table.iter().filter(|(_, it)| it.segment != NONE).map(|(_, it)| it.cost).sum::<u64>();
+        cost += MARK_COST * q.marks.iter().filter(|(_, it)| it.segment != NONE).count() as u64;
+        cost += storage.retained.iter().map(|(retained, _)| self.retained_cost(retained)).sum::<u64>();
+        assert_eq!(cost, storage.live_bytes, "bytes of what is wanted of the log");
         let mut bytes = 0;
         for (number, segment) in (storage.first..).zip(&storage.segments) {
             bytes += segment.bytes;

@@ -8,7 +8,7 @@ use crate::broker::{Broker, Turn};
 use crate::dedupe::{KEPT_NS, MARK_COST};
 use crate::list::Links;
 use crate::message::{Extra, Message, State};
-use crate::queue::QUEUE_COST;
+use crate::queue::cost_of;
 use crate::record::{Change, Entry, MarkTaken, QueueMade, Record, Retained};
 use crate::slab::NONE;
 use crate::storage::{Kept, Thing, record_bytes};
@@ -18,11 +18,13 @@ use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::rc::Rc;
 use alloc::string::{String, ToString};
+use serde::{Deserialize, Serialize};
 use switchboard_protocol::queue::{Level, Overflow};
 use switchboard_protocol::{Instant, Name, ObjectKind};
 
 /// What was read so far.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(bound = "P: Payload")]
 pub(crate) struct Recovery<P> {
     /// By their numbers.
     queues: BTreeMap<u64, Staged>,
@@ -32,7 +34,7 @@ pub(crate) struct Recovery<P> {
 }
 
 /// A queue of which something was read.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 struct Staged {
     /// Latest record about itself, with its segment and position.
     made: Option<(QueueMade, u32, u64)>,
@@ -84,7 +86,7 @@ impl<P: Payload> Broker<P> {
                 }
             }
             Record::Change(change) => {
-                self.recover_change(turn.now, change, segment, position, &record, start)
+                self.recover_change(turn.now, change, segment, position, &record, start);
             }
             Record::Delivered(items) => {
                 for item in items {
@@ -275,7 +277,8 @@ impl<P: Payload> Broker<P> {
         at.logged = logged;
         let same = at.settings == settings_of(&made);
         at.segment = segment;
-        self.storage.hold_in(segment, Thing::Queue(queue), QUEUE_COST);
+        at.cost = cost_of(&at.settings);
+        self.storage.hold_in(segment, Thing::Queue(queue), at.cost);
         for (position, message) in staged.messages {
             self.attach_at(message, queue, position);
             let cost = self.message_cost(message);

@@ -16,11 +16,12 @@ use crate::will::{WILLS_MAX, Will};
 use crate::{Limits, Payload};
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
+use serde::{Deserialize, Serialize};
 use switchboard_protocol::control::{Counter, LimitInfo, List, PeerStats, Stats, Status};
 use switchboard_protocol::{Instant, Outcome};
 
 /// Everything counted since the start.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Counters {
     pub(crate) connections: u64,
     pub(crate) connections_delayed: u64,
@@ -92,6 +93,7 @@ impl<P: Payload> Broker<P> {
             queued: self.queues.messages(),
             queued_bytes: self.queues.bytes(),
             storage: self.storage.info(),
+            recorder: self.recording.info(),
             memory_bytes_max: limits.iter().map(|limit| limit.bytes).sum(),
             limits,
             counters: self.counters.list(),

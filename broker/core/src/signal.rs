@@ -12,11 +12,12 @@ use crate::{Payload, SendTail};
 use alloc::collections::VecDeque;
 use alloc::format;
 use alloc::string::ToString;
+use serde::{Deserialize, Serialize};
 use switchboard_protocol::signal::{Await, Pulse, Raise, Raised, SignalMethod};
 use switchboard_protocol::{Header, Kind, Outcome, Tail, Verb, encode, flags, padded};
 
 /// All events, and who waits for them.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Signals {
     pub(crate) table: Slab<Signal>,
     pub(crate) waiters: Slab<Waiter>,
@@ -25,7 +26,7 @@ pub(crate) struct Signals {
 }
 
 /// One event.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Signal {
     pub(crate) object: u32,
     /// Flags that are set and were not taken.
@@ -40,7 +41,7 @@ pub(crate) struct Signal {
 }
 
 /// A pulse that waits to be taken.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) struct Left {
     pulse: Pulse,
     /// The user whom it is charged to: who left it.
@@ -48,7 +49,7 @@ pub(crate) struct Left {
 }
 
 /// A call that waits for an event.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Waiter {
     pub(crate) call: u32,
     pub(crate) signal: u32,

@@ -1,20 +1,21 @@
 //! A table whose slots are used again, each user told apart by a generation.
 
 use alloc::vec::Vec;
+use serde::{Deserialize, Serialize};
 
 /// No slot: the end of a list, an absent link.
 pub(crate) const NONE: u32 = u32::MAX;
 
 /// Values in numbered slots. Inserting and removing take constant time and, once the table has its
 /// size, no memory. The caller bounds the number of values.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Slab<T> {
     entries: Vec<Entry<T>>,
     free: u32,
     len: u32,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Entry<T> {
     generation: u32,
     next_free: u32,
@@ -110,6 +111,10 @@ impl<T> Slab<T> {
 
     pub(crate) fn get(&self, slot: u32) -> Option<&T> {
         self.entries.get(slot as usize)?.value.as_ref()
+    }
+
+    pub(crate) fn values_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.entries.iter_mut().filter_map(|entry| entry.value.as_mut())
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &T)> {

@@ -16,11 +16,13 @@ use alloc::collections::{BTreeMap, VecDeque};
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
+use serde::{Deserialize, Serialize};
 use switchboard_protocol::queue::Level;
 use switchboard_protocol::{Header, Name, Outcome, control};
 
 /// What the core knows of the log.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(bound = "P: Payload")]
 pub(crate) struct Storage<P> {
     log: Log,
     /// The latest record, and how far they are written and synced.
@@ -47,7 +49,7 @@ pub(crate) struct Storage<P> {
 }
 
 /// Whether there is a log.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 enum Log {
     /// None, or none yet.
     Absent,
@@ -60,7 +62,7 @@ enum Log {
 }
 
 /// A part of the log.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Segment {
     pub(crate) bytes: u64,
     /// Things in it that are wanted.
@@ -70,7 +72,7 @@ pub(crate) struct Segment {
 }
 
 /// What a record is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Thing {
     Message(u32),
     Queue(u32),
@@ -79,7 +81,8 @@ pub(crate) enum Thing {
 }
 
 /// A topic's retained message, kept here so that it can be copied on.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(bound = "P: Payload")]
 pub(crate) struct Kept<P> {
     pub(crate) name: Name,
     pub(crate) sequence: u64,
@@ -90,14 +93,14 @@ pub(crate) struct Kept<P> {
 }
 
 /// Who waits for a record.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Pending {
     position: u64,
     what: Then,
 }
 
 /// What happens when it is safe.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 enum Then {
     /// This call, as a word, is answered.
     Answer { call: u64, reply: Header, body: Vec<u8> },
@@ -106,7 +109,7 @@ enum Then {
 }
 
 /// What becomes of messages whose record never gets safe.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Unsafe {
     /// Their push fails.
     Drop,
@@ -145,11 +148,6 @@ impl<P> Storage<P> {
 
     pub(crate) fn is_ready(&self) -> bool {
         matches!(self.log, Log::Ready)
-    }
-
-    /// Whether nobody has spoken of a log yet.
-    pub(crate) fn is_absent(&self) -> bool {
-        matches!(self.log, Log::Absent)
     }
 
     /// The position of the latest record.

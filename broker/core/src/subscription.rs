@@ -17,11 +17,12 @@ use alloc::format;
 use alloc::rc::Rc;
 use alloc::string::ToString;
 use alloc::vec::Vec;
+use serde::{Deserialize, Serialize};
 use switchboard_protocol::topic::{Delivery, SlowPolicy, Subscribe};
 use switchboard_protocol::{HEADER_BYTES, Header, Kind, Name, Outcome, Pattern, PeerId, Verb, flags, padded};
 
 /// One subscription. Its call, and with it its subscriber, outlive it.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Subscription {
     pub(crate) call: u32,
     /// The subscriber's slot.
@@ -53,7 +54,8 @@ pub(crate) struct Subscription {
 }
 
 /// Something that waits for a subscription to take it.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(bound = "P: Payload")]
 pub(crate) struct Pending<P> {
     pub(crate) kind: Delivery,
     /// Positions that it stands for.
@@ -65,9 +67,10 @@ pub(crate) struct Pending<P> {
 }
 
 /// A message in the queue of a subscription.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(bound = "P: Payload")]
 pub(crate) struct Letter<P> {
-    it: Publication<P>,
+    pub(crate) it: Publication<P>,
     /// Its extensions with the topic's name, for a subscription by pattern.
     area: Option<Rc<[u8]>>,
     /// The word of its topic.
@@ -75,7 +78,7 @@ pub(crate) struct Letter<P> {
 }
 
 /// Work on topics that is done a slice at a time.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) enum Chore {
     /// Look at the topics with held messages, so many of them.
     Release { left: u32 },

@@ -3,6 +3,7 @@
 
 use crate::slab::NONE;
 use alloc::vec::Vec;
+use serde::{Deserialize, Serialize};
 use switchboard_protocol::Instant;
 
 /// Moments with what they are for. A removed one is gone: nothing is left behind to be skipped later,
@@ -11,7 +12,7 @@ use switchboard_protocol::Instant;
 /// Most deadlines are "so long from now", and so come later than those before them: they join the end
 /// of the line, and leave it, without a look at any other. One that would have to go far up the line
 /// goes into the heap.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Timers<T> {
     /// The earliest moment; [`Instant::NEVER`] for none.
     soonest: Instant,
@@ -22,7 +23,7 @@ pub(crate) struct Timers<T> {
     free: Vec<u32>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Entry<T> {
     at: Instant,
     /// In the heap; [`NONE`] in the line.
@@ -33,7 +34,7 @@ struct Entry<T> {
 }
 
 /// One entry; [`TimerId::NONE`] for no timer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct TimerId(u32);
 
 /// Children of a node; four keep the heap flat, and the four lie in one cache line.

@@ -16,6 +16,7 @@ use alloc::format;
 use alloc::rc::Rc;
 use alloc::string::ToString;
 use alloc::vec::Vec;
+use serde::{Deserialize, Serialize};
 use switchboard_protocol::queue::Level;
 use switchboard_protocol::topic::{Delivery, SlowPolicy, TopicInfo};
 use switchboard_protocol::{
@@ -24,7 +25,8 @@ use switchboard_protocol::{
 };
 
 /// All topics, and who listens to them.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(bound = "P: Payload")]
 pub(crate) struct Topics<P> {
     /// What is configured, whether the topic is there yet or its name stands for something else.
     declared: BTreeMap<Name, TopicSettings>,
@@ -62,7 +64,8 @@ pub(crate) struct Topics<P> {
 }
 
 /// What a topic is beside its name.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(bound = "P: Payload")]
 pub(crate) struct Topic<P> {
     pub(crate) object: u32,
     declared: bool,
@@ -92,7 +95,8 @@ pub(crate) struct Topic<P> {
 }
 
 /// A message, or a batch, as it was published.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(bound = "P: Payload")]
 pub(crate) struct Publication<P> {
     /// Its number in the topic; that of the first one in a batch.
     pub(crate) sequence: u64,
@@ -124,7 +128,7 @@ pub(crate) struct Post<P> {
 }
 
 /// By what a message is published.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Origin {
     /// This frame of a call, which is entered only where it has to wait: [`NONE`] before that.
     Call(u32),

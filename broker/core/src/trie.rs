@@ -10,10 +10,11 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::ops::Bound::{Included, Unbounded};
+use serde::{Deserialize, Serialize};
 use switchboard_protocol::{Name, Pattern};
 
 /// Which subscribers have which pattern.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Trie {
     patterns: BTreeMap<Pattern, BTreeSet<u32>>,
     len: u32,

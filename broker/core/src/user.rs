@@ -1,11 +1,12 @@
 //! What one user's connections hold together.
 
 use core::time::Duration;
+use serde::{Deserialize, Serialize};
 use switchboard_protocol::Instant;
 
 /// A user's use of what all share. Quotas per connection stand in [`crate::UserLimits`]; besides, no
 /// user may hold more than half of any shared maximum, so that none can shut the others out.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct User {
     pub(crate) uid: u32,
     pub(crate) connections: u32,

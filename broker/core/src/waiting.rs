@@ -8,15 +8,17 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::time::Duration;
+use serde::{Deserialize, Serialize};
 use switchboard_protocol::{Epoch, Header, Instant, Outcome, PeerId, padded};
 
 /// A message in the queue of its object.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(bound = "P: Payload")]
 pub(crate) struct Waiting<P> {
     pub(crate) what: Message,
     /// The frame as it came, priority and deadline as they count.
     pub(crate) header: Header,
-    tail: P,
+    pub(crate) tail: P,
     pub(crate) from: PeerId,
     pub(crate) user: u32,
     pub(crate) object: u32,
@@ -27,7 +29,7 @@ pub(crate) struct Waiting<P> {
 }
 
 /// What kind of message waits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Message {
     /// This call.
     Call(u32),

@@ -13,11 +13,12 @@ use crate::message::State;
 use crate::record::{Change, Place, Record};
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
+use serde::{Deserialize, Serialize};
 use switchboard_protocol::queue::{Level, Peek, Redrive, Redriven};
 use switchboard_protocol::{Header, Kind, Name, ObjectKind, Outcome, PeerId, decode, encode, flags};
 
 /// Where a walk is, and what it is for.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Walk {
     pub(crate) errand: Errand,
     /// The message that is next.
@@ -32,7 +33,7 @@ pub(crate) struct Walk {
 }
 
 /// What is done with each message.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Errand {
     /// It is shown, if it is behind a position.
     Peek { after: u64, left: u32 },

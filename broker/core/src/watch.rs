@@ -6,11 +6,12 @@ use crate::{Payload, SendTail};
 use alloc::collections::VecDeque;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
+use serde::{Deserialize, Serialize};
 use switchboard_protocol::control::{NameChange, NameInfo};
 use switchboard_protocol::{Header, Kind, Outcome, Pattern, encode};
 
 /// One watch.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Watch {
     pub(crate) call: u32,
     pattern: Pattern,
@@ -37,7 +38,7 @@ impl<P: Payload> Broker<P> {
     }
 
     /// A slice of a snapshot; `Some` with the work left.
-    pub(crate) fn snapshot(&mut self, turn: &mut Turn<'_, P>, word: u64, budget: &mut u32) -> Option<Work> {
+    pub(crate) fn show_names(&mut self, turn: &mut Turn<'_, P>, word: u64, budget: &mut u32) -> Option<Work> {
         let watch = self.watches.find(word)?;
         while 0 < self.calls[self.watches[watch].call].credit {
             let Some(cursor) = &self.watches[watch].cursor else { break };

@@ -6,14 +6,16 @@ use crate::control::Refusal;
 use crate::topic::Origin;
 use alloc::format;
 use alloc::vec::Vec;
+use serde::{Deserialize, Serialize};
 use switchboard_protocol::{HEADER_BYTES, Header, Kind, ObjectKind, Outcome, Verb, padded, topic};
 
 /// One will of a connection.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Will {
     /// The handle that it is published on, as on the wire.
     pub(crate) handle: u64,
     method: u32,
+    #[serde(with = "crate::snapshot::blank")]
     payload: Vec<u8>,
 }
 

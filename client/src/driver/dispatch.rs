@@ -1,7 +1,7 @@
 //! What each event does to those who share a board.
 
 use switchboard_protocol::{
-    CRITICAL, Extensions, Failure, GoodbyeReason, Header, Outcome, extension_type, flags,
+    CRITICAL, Extensions, Failure, GoodbyeReason, Header, Kind, Outcome, extension_type, flags,
 };
 
 use super::mailbox::{MailId, Mailbox};
@@ -29,19 +29,14 @@ impl State {
                     self.inbox = Some(inbox);
                     return;
                 }
+                // Looked at where it is: a frame is large, and moving it costs as much as all else here.
+                Ok(Some(frame)) if is_plain(&frame) && self.take_mail(&frame) => {}
                 Ok(Some(frame)) => match self.session.handle(0, frame) {
                     Ok(Some(Event::Goodbye(farewell))) => {
                         break match farewell.reason {
                             GoodbyeReason::Done => farewell.message,
                             reason => format!("{} ({reason:?})", farewell.message),
                         };
-                    }
-                    // Looked at where it is: an event is large, and moving it costs as much as all else here.
-                    Ok(Some(Event::Ended { tag, end: Ok(Answer { epoch, frame }) }))
-                        if MailId::of_tag(tag).is_some() && is_plain(&frame) =>
-                    {
-                        let mail = MailId::of_tag(tag).expect("just seen");
-                        self.post(mail, |mailbox, call| mailbox.put_short(call, epoch, frame.payload()));
                     }
                     Ok(Some(event)) => {
                         if let Event::Request { serving, .. } | Event::Message { serving, .. } = event {
@@ -61,6 +56,15 @@ impl State {
             }
         };
         self.lose(&why);
+    }
+
+    /// Ends a call of a pipeline, if it is one, by a short reply.
+    #[inline]
+    fn take_mail(&mut self, frame: &Frame<'_>) -> bool {
+        let tag = self.session.end_plainly(&frame.header, |tag| MailId::of_tag(tag).is_some());
+        let Some(mail) = tag.and_then(MailId::of_tag) else { return false };
+        self.post(mail, |mailbox, call| mailbox.put_short(call, frame.header.epoch, frame.payload()));
+        true
     }
 
     #[inline]
@@ -286,7 +290,10 @@ fn says_more(header: &Header) -> bool {
 /// A short reply of nothing but its payload.
 #[inline]
 fn is_plain(frame: &Frame<'_>) -> bool {
-    frame.header.handles == 0 && !says_more(&frame.header) && Mailbox::is_short(frame.payload())
+    frame.header.kind == Kind::Reply
+        && frame.header.handles == 0
+        && !says_more(&frame.header)
+        && Mailbox::is_short(frame.payload())
 }
 
 fn unknown_critical(area: &[u8]) -> Option<u16> {

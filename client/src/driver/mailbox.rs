@@ -4,9 +4,8 @@
 //! nothing large is moved. Their calls have no tickets; the session's `tag` says whose they are.
 
 use super::state::State;
-use super::ticket::{End, RawReply};
+use super::ticket::End;
 use super::wait::Awaits;
-use crate::Payload;
 
 /// Longer replies are kept as they are handed over, so that they are not copied twice.
 const SHORT_BYTES: usize = 1 << 10;
@@ -35,6 +34,16 @@ enum What {
         len: u32,
     },
     Other(Box<End>),
+}
+
+/// How a call has ended.
+pub(crate) enum Ended<'a> {
+    /// By a reply of nothing but its payload, which is still where it came to lie.
+    Short {
+        epoch: u64,
+        payload: &'a [u8],
+    },
+    Other(End),
 }
 
 /// Names a call of a pipeline: which mailbox, and the pipeline's number of the call. One word, which is
@@ -88,20 +97,16 @@ impl Mailbox {
 
     /// Takes every end out, with its call.
     #[inline]
-    pub(crate) fn hand_over(&mut self, mut each: impl FnMut(u32, End)) {
+    pub(crate) fn hand_over(&mut self, mut each: impl FnMut(u32, Ended<'_>)) {
         let mut rest = &self.bytes[..];
         for Mail { call, what } in self.mail.drain(..) {
             match what {
                 What::Short { epoch, len } => {
                     let (payload, after) = rest.split_at(len as usize);
                     rest = after;
-                    let payload = Payload::copy_from(payload);
-                    each(
-                        call,
-                        Ok(RawReply { epoch, payload, handles: Vec::new(), connection: 0, facts: None }),
-                    );
+                    each(call, Ended::Short { epoch, payload });
                 }
-                What::Other(end) => each(call, *end),
+                What::Other(end) => each(call, Ended::Other(*end)),
             }
         }
         self.bytes.clear();
@@ -124,7 +129,7 @@ impl State {
     pub(crate) fn remove_mailbox(&mut self, slot: u32) {
         let mailbox = self.mailboxes[slot as usize].take();
         mailbox.unwrap_or_default().hand_over(|_, end| {
-            if let Ok(reply) = end {
+            if let Ended::Other(Ok(reply)) = end {
                 for entry in reply.handles {
                     self.discard_handle(entry.handle, reply.connection);
                 }
@@ -152,7 +157,7 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::CallError;
+    use crate::{CallError, Payload};
 
     #[test]
     fn ends_are_handed_over_as_they_came() {
@@ -163,7 +168,13 @@ mod tests {
         mailbox.put_short(2, 9, &[5; SHORT_BYTES]);
         assert_eq!(mailbox.len(), 4);
         let mut seen = Vec::new();
-        mailbox.hand_over(|call, end| seen.push((call, end.map(|reply| (reply.epoch, reply.payload)))));
+        mailbox.hand_over(|call, end| {
+            let end = match end {
+                Ended::Short { epoch, payload } => Ok((epoch, Payload::copy_from(payload))),
+                Ended::Other(end) => end.map(|reply| (reply.epoch, reply.payload)),
+            };
+            seen.push((call, end));
+        });
         assert!(mailbox.is_empty() && mailbox.bytes.is_empty());
         let calls: Vec<u32> = seen.iter().map(|(call, _)| *call).collect();
         assert_eq!(calls, [3, 1, 0, 2]);
@@ -177,6 +188,6 @@ mod tests {
     fn tags_of_mail_are_not_those_of_tickets() {
         let mail = MailId { mailbox: 0x7FFF_FFFF, call: u32::MAX };
         assert_eq!(MailId::of_tag(mail.to_tag()), Some(mail));
-        assert_eq!(MailId::of_tag(u64::MAX & !MAIL), None);
+        assert_eq!(MailId::of_tag(!MAIL), None);
     }
 }

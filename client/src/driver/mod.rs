@@ -35,7 +35,7 @@ pub use config::Reconnect;
 pub(crate) use config::{Config, NoticeCallback};
 pub use connect::ConnectError;
 pub(crate) use connect::{establish, greet};
-pub(crate) use mailbox::{MailId, Mailbox};
+pub(crate) use mailbox::{Ended, MailId, Mailbox};
 pub use notice::Notice;
 #[cfg(feature = "tokio")]
 pub(crate) use restore::GOING_DOWN;

@@ -3,7 +3,7 @@
 use switchboard_protocol::control::{Opened, Served};
 use switchboard_protocol::queue::LeaseId;
 use switchboard_protocol::{
-    Event as Told, Goodbye, GoodbyeReason, Kind, Outcome, VERSION, Welcome, decode, flags,
+    Event as Told, Goodbye, GoodbyeReason, Header, Kind, Outcome, VERSION, Welcome, decode, flags,
 };
 
 use super::calls::{Note, State};
@@ -15,7 +15,7 @@ impl Session {
     ///
     /// After an error the connection is over: write what is in the output if possible, close, and
     /// call [`Session::end`].
-    #[inline]
+    #[inline(always)]
     pub fn handle<'a>(&mut self, now: u64, frame: Frame<'a>) -> Result<Option<Event<'a>>, Violation> {
         let kind = frame.header.kind;
         if !matches!(self.stage, Stage::Open(_)) {
@@ -35,6 +35,22 @@ impl Session {
         }
     }
 
+    /// Ends a call by a reply of which the session itself learns nothing, and says its tag; `None` for any
+    /// other frame, or if the tag is not `meant`: that is for [`Session::handle`].
+    #[inline]
+    pub(crate) fn end_plainly(&mut self, reply: &Header, meant: impl FnOnce(u64) -> bool) -> Option<u64> {
+        if reply.kind != Kind::Reply || reply.handles != 0 || !matches!(self.stage, Stage::Open(_)) {
+            return None;
+        }
+        let slot = self.calls.find(reply.call)?;
+        if slot.state != State::Open || !matches!(slot.note, Note::Nothing) || !meant(slot.tag) {
+            return None;
+        }
+        let (_, tag, _) = self.calls.remove(reply.call);
+        Some(tag)
+    }
+
+    #[inline(never)]
     fn greet<'a>(&mut self, now: u64, frame: &Frame<'_>) -> Result<Option<Event<'a>>, Violation> {
         match (frame.header.kind, &self.stage) {
             (Kind::Welcome, Stage::Greeting) => {}
@@ -58,13 +74,14 @@ impl Session {
         Ok(Some(Event::Welcomed(welcome)))
     }
 
+    #[inline(never)]
     fn farewell<'a>(&mut self, frame: &Frame<'_>) -> Event<'a> {
         let message = decode::<Goodbye>(frame.payload()).map(|goodbye| goodbye.message).unwrap_or_default();
         self.stage = Stage::Over;
         Event::Goodbye(Farewell { reason: GoodbyeReason::from_wire(frame.header.method), message })
     }
 
-    #[inline]
+    #[inline(never)]
     fn reply<'a>(&mut self, frame: Frame<'a>) -> Result<Option<Event<'a>>, Violation> {
         let header = &frame.header;
         if self.calls.find(header.call).is_none() {
@@ -115,6 +132,7 @@ impl Session {
         }
     }
 
+    #[inline(never)]
     fn outcome<'a>(&mut self, frame: &Frame<'_>) -> Result<Option<Event<'a>>, Violation> {
         let header = &frame.header;
         if self.calls.find(header.call).is_none() {
@@ -135,6 +153,7 @@ impl Session {
         Ok(Some(Event::Ended { tag, end: Err(failure(outcome, frame.payload())) }))
     }
 
+    #[inline(never)]
     fn receive_item<'a>(&mut self, frame: Frame<'a>) -> Result<Option<Event<'a>>, Violation> {
         let (call, seq) = (frame.header.call, frame.header.seq);
         let Some(slot) = self.calls.find(call) else {
@@ -156,7 +175,7 @@ impl Session {
         Ok(Some(Event::Item { tag, frame }))
     }
 
-    #[inline]
+    #[inline(always)]
     fn request<'a>(&mut self, frame: Frame<'a>) -> Result<Option<Event<'a>>, Violation> {
         let header = &frame.header;
         if header.call == 0 {
@@ -179,7 +198,7 @@ impl Session {
         Ok(Some(Event::Request { serving: tag, request, frame }))
     }
 
-    #[inline]
+    #[inline(always)]
     fn message<'a>(&mut self, frame: Frame<'a>) -> Result<Option<Event<'a>>, Violation> {
         let header = &frame.header;
         let Some(serving) = self.servings.get(header.handle) else {
@@ -195,6 +214,7 @@ impl Session {
         Ok(Some(Event::Message { serving: serving.tag, frame }))
     }
 
+    #[inline(never)]
     fn cancel_request<'a>(&mut self, frame: &Frame<'_>) -> Option<Event<'a>> {
         // One that is answered already crossed our answer: normal.
         let request = self.requests.find(frame.header.call)?;
@@ -203,6 +223,7 @@ impl Session {
         Some(Event::RequestCancelled { request, why })
     }
 
+    #[inline(never)]
     fn take_credit<'a>(&mut self, frame: &Frame<'_>) -> Option<Event<'a>> {
         let header = &frame.header;
         if header.call == 0 {
@@ -217,6 +238,7 @@ impl Session {
         Some(Event::RequestRoom { request })
     }
 
+    #[inline(never)]
     fn told<'a>(&mut self, frame: &Frame<'_>) -> Option<Event<'a>> {
         let header = &frame.header;
         Some(match Told::from_wire(header.method)? {

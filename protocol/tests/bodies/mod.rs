@@ -177,9 +177,11 @@ structs! {
     PeerInfo { peer uid gid groups pid label program }
     Status {
         version pid incarnation uptime_ns system connections names names_owned handles calls_open waiting
-        waiting_bytes watches subscriptions queued queued_bytes storage limits memory_bytes_max counters
+        waiting_bytes watches subscriptions queued queued_bytes storage recorder limits memory_bytes_max
+        counters
     }
     Storage { failure appended synced bytes segment_first segment_last }
+    Recorder { bytes payloads file pause_ns failure }
     LimitInfo { name value used bytes }
     Counter { name value }
     Stats { peers next }

@@ -6,10 +6,11 @@
 //!
 //! # Soundness
 //!
-//! Nearly all calls go through rustix's safe functions. What is left is five kinds of call, each
+//! Nearly all calls go through rustix's safe functions. What is left is six kinds of call, each
 //! behind one small safe function that states its argument: `getsockopt` for options that rustix
 //! does not have (`unix/sockopt.rs`), the pidfd's exit record (`unix/exit_status.rs`), what a child
-//! does between fork and exec (`unix/spawn.rs`), the auxiliary vector (`unix/process.rs`), and descriptors
+//! does between fork and exec (`unix/spawn.rs`), the auxiliary vector (`unix/process.rs`), memory that is a
+//! file's (`unix/mapping.rs`), and descriptors
 //! that a number in the environment or from the kernel names (`unix/inherited.rs`,
 //! `unix/credentials.rs`).
 
@@ -35,6 +36,7 @@ pub use unix::{
     limits,
     listener::{AcceptError, BindError, BindOptions, Listener},
     lock::{FileLock, LockError},
+    mapping::Mapping,
     poller::{Interest, Poller, Ready},
     process,
     random::random_seed,

@@ -180,7 +180,7 @@ impl Worker {
                 match leased.ack() {
                     Ok(_) => self.ledger.write(&Entry::Consumed(message, clock::monotonic_ns()))?,
                     Err(error) if error.outcome == Outcome::LeaseLost => {
-                        self.ledger.write(&Entry::Lost(message))?
+                        self.ledger.write(&Entry::Lost(message))?;
                     }
                     Err(error) if is_lost(&error) => break,
                     Err(error) => return Err(error.into()),

@@ -7,4 +7,4 @@
 mod model;
 mod world;
 
-pub use world::{Bug, Summary, run};
+pub use world::{Bug, Summary, run, run_shadowed};

@@ -22,6 +22,8 @@ pub(super) struct Message {
     pub(super) queue: usize,
     /// Whether it has become a dead letter of that queue; `None` if that is not known.
     pub(super) dead: bool,
+    /// Whether its queue drops messages for want of room.
+    pub(super) droppable: bool,
     pub(super) presence: Presence,
     pub(super) position: u64,
     pub(super) priority: u8,
@@ -32,12 +34,16 @@ pub(super) struct Message {
     pub(super) not_before: u64,
     /// Deliveries that were seen and count.
     pub(super) deliveries: u32,
+    /// Deliveries that were seen, also those that do not count.
+    pub(super) seen: u32,
     /// Whether the broker may remember fewer: it crashed since.
     pub(super) forgetful: bool,
     /// Who has it, until when (monotonic) at least.
     pub(super) lease: Option<Lease>,
     /// The atomic push that it was part of.
     pub(super) push: u64,
+    /// Whether it was given back with a delay, and that was not answered.
+    pub(super) nacking: bool,
     /// Whether an ack of it was sent that was not answered.
     pub(super) acking: bool,
 }
@@ -74,7 +80,7 @@ impl Model {
         position: u64,
         priority: u8,
         deliveries: u32,
-        (now, wall, settled): (u64, u64, u64),
+        (now, wall, settled, latest): (u64, u64, u64, u64),
         deliveries_max: u32,
     ) -> Checked {
         let Some(it) = self.messages.get(&id).cloned() else {
@@ -88,10 +94,12 @@ impl Model {
         if it.presence == Presence::Gone {
             return Err(format!("{what} although it was consumed"));
         }
-        if it.expires <= wall {
+        // Dead letters wait for somebody to look at them, for as long as it takes.
+        if !dead && it.expires <= wall {
             return Err(format!("{what} after it had expired"));
         }
-        if wall < it.not_before {
+        // Over once is over, also when the clock is set back.
+        if latest < it.not_before {
             return Err(format!("{what} before its delay was over"));
         }
         if it.priority != priority {
@@ -120,19 +128,26 @@ impl Model {
                 return Err(format!("{what} at position {position}"));
             }
         }
-        if it.forgetful && it.deliveries + 1 < deliveries {
-            return Err(format!("{what} as delivery {deliveries}, after {} at most", it.deliveries));
+        if it.forgetful && it.seen + 1 < deliveries {
+            return Err(format!("{what} as delivery {deliveries}, after {} at most", it.seen));
         }
         if !dead {
             for (other, x) in &self.messages {
                 let before = (priority, position) < (x.priority, 0)
                     || x.priority == priority && x.position < position && x.position != 0;
-                if *other != id && before && x.queue == queue && !x.dead && self.is_ready(x, now, settled) {
+                if *other != id
+                    && before
+                    && x.queue == queue
+                    && !x.dead
+                    && x.seen < deliveries_max
+                    && self.is_ready(x, now, settled, latest)
+                {
                     return Err(format!("{what} at {position}, but message {other} ({x:?}) goes first"));
                 }
                 let holds =
                     x.group.is_some() && x.group == it.group && x.queue == queue && *other != id && !x.dead;
                 if holds
+                    && !x.acking
                     && x.lease.is_some_and(|lease| lease.id != (0, 0) && now < lease.until)
                     && x.presence == Presence::Surely
                 {
@@ -156,12 +171,13 @@ impl Model {
         it.dead = dead;
         it.position = position;
         it.deliveries = deliveries;
+        it.seen += 1;
         Ok(())
     }
 
     /// Whether a message would surely be delivered next to whoever asks, by what was settled at the last
     /// wake at the latest.
-    fn is_ready(&self, x: &Message, now: u64, settled: u64) -> bool {
+    fn is_ready(&self, x: &Message, now: u64, settled: u64, latest: u64) -> bool {
         let first_of_group = || {
             self.messages.values().all(|y| {
                 y.group != x.group
@@ -172,9 +188,11 @@ impl Model {
             })
         };
         x.presence == Presence::Surely
+            && !x.droppable
+            && x.position != 0
             && !x.acking
             && x.lease.is_none()
-            && settled < x.expires
+            && latest < x.expires
             && x.not_before <= settled
             && now != 0
             && (x.group.is_none() || first_of_group())
@@ -186,12 +204,18 @@ impl Model {
             it.lease = None;
             it.forgetful = true;
             it.presence = match (survives(it.queue), it.presence) {
+                // What was only written may be undone, also that it was consumed.
+                (Survival::Perhaps, Presence::Gone) if it.position != 0 => Presence::Perhaps,
                 (_, Presence::Gone) | (Survival::Nothing, _) => Presence::Gone,
                 (_, Presence::Perhaps | Presence::Asked) | (Survival::Perhaps, _) => Presence::Perhaps,
                 (Survival::Answered, Presence::Surely) if it.acking => Presence::Perhaps,
                 (Survival::Answered, Presence::Surely) => Presence::Surely,
             };
             it.acking = false;
+            if core::mem::take(&mut it.nacking) && it.presence == Presence::Surely {
+                // With the delay or without.
+                (it.not_before, it.presence) = (0, Presence::Perhaps);
+            }
         }
     }
 }

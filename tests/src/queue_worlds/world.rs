@@ -18,6 +18,7 @@ use switchboard_protocol::{
 
 use super::model::{Checked, Lease, Message, Model, Presence, Survival};
 use crate::session_worlds::Dice;
+use crate::shadow::Shadow;
 
 /// A bug that is planted between the core, the log and the clients, for the model to see.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,7 +121,7 @@ enum Asked {
     Push { ids: Vec<u64> },
     Consume { queue: usize, dead: bool, lease: LeaseKind, lease_ns: u64 },
     Ack { ids: Vec<u64> },
-    Nack { id: u64, how: NackHow, until: u64 },
+    Nack { id: u64 },
     Extend { id: u64, until: u64 },
     Status,
 }
@@ -140,6 +141,8 @@ struct Client {
 struct World {
     dice: Dice,
     core: Broker<Vec<u8>>,
+    /// A core that is told what a recording has, if there is one.
+    shadow: Option<Shadow>,
     writer: Option<Writer<SimDisk>>,
     batch: Batch,
     incarnation: u32,
@@ -147,6 +150,8 @@ struct World {
     wall_offset: u64,
     /// The wall time of the last wake at which nothing was left to do.
     settled: u64,
+    /// The latest wall time that ever was.
+    latest: u64,
     clients: Vec<Client>,
     generations: Vec<u32>,
     model: Model,
@@ -160,12 +165,23 @@ struct World {
 
 /// Lives a world through; the error says what promise was broken, and what happened before.
 pub fn run(seed: u64, bug: Option<Bug>) -> Result<Summary, String> {
-    let mut world = World::new(seed, bug);
+    run_world(World::new(seed, bug))
+}
+
+/// The same with a shadow beside each broker.
+pub fn run_shadowed(seed: u64, shadow: Shadow) -> Result<Summary, String> {
+    let mut world = World::new(seed, None);
+    world.shadow = Some(shadow);
+    run_world(world)
+}
+
+fn run_world(mut world: World) -> Result<Summary, String> {
     let end = world.live().and_then(|()| world.drain());
     match end {
         Ok(()) => Ok(world.summary),
         Err(message) => {
-            let from = world.trace.len().saturating_sub(60);
+            let shown = std::env::var("SWITCHBOARD_STEPS").ok().and_then(|steps| steps.parse().ok());
+            let from = world.trace.len().saturating_sub(shown.unwrap_or(60));
             Err(format!("{message}\n{}", world.trace[from..].join("\n")))
         }
     }
@@ -202,6 +218,7 @@ impl World {
         let disk = SimDisk::new(dice.roll());
         let mut world = Self {
             core: broker(1, 1),
+            shadow: None,
             dice,
             writer: None,
             batch: Batch::default(),
@@ -209,6 +226,7 @@ impl World {
             now: 1,
             wall_offset: 1_700_000_000_000 * MILLISECOND,
             settled: 0,
+            latest: 0,
             clients: Vec::new(),
             generations: vec![0; 8],
             model: Model::default(),
@@ -234,6 +252,9 @@ impl World {
         self.batch = Batch::default();
         self.clients.clear();
         self.core = broker(self.incarnation, self.now);
+        if let Some(shadow) = &mut self.shadow {
+            shadow.forget();
+        }
         let layout = Layout { preallocated_bytes: 4096, salt: self.dice.roll() as u32 };
         let mut records = Vec::new();
         let recovered = recover(disk, layout, &mut |record| {
@@ -532,6 +553,7 @@ impl World {
                 Message {
                     queue: if to_second { other } else { queue },
                     dead: false,
+                    droppable: QUEUES[if to_second { other } else { queue }].overflow == Overflow::DropOldest,
                     presence: Presence::Asked,
                     position: 0,
                     priority: options.priority,
@@ -539,9 +561,11 @@ impl World {
                     expires: if options.ttl_ns == 0 { u64::MAX } else { wall + options.ttl_ns },
                     not_before: if options.delay_ns == 0 { 0 } else { wall + options.delay_ns },
                     deliveries: 0,
+                    seen: 0,
                     forgetful: false,
                     lease: None,
                     push,
+                    nacking: false,
                     acking: false,
                 },
             );
@@ -652,13 +676,15 @@ impl World {
         let delay_ns = if self.dice.one_in(3) { self.dice.below(300) * MILLISECOND } else { 0 };
         self.note(format!("client {} nacks {id} {how:?} delay {delay_ns}", self.clients[speaker].id.slot));
         let until = self.wall() + delay_ns;
-        let call = self.call(speaker, Asked::Nack { id, how, until: if delay_ns == 0 { 0 } else { until } });
+        let call = self.call(speaker, Asked::Nack { id });
         // From here on it may be delivered again, and the answer may wait for the log.
         let it = self.model.messages.get_mut(&id).expect("a known message");
         let valid = it.lease.is_some_and(|mine| mine.id == (lease.low, lease.high) && self.now < mine.until);
         if valid {
             it.lease = None;
-            it.not_before = if delay_ns == 0 { 0 } else { until };
+            it.nacking = delay_ns != 0;
+            // A delay that was over begins anew after a crash, if the clock was set back meanwhile.
+            it.not_before = if delay_ns == 0 { it.not_before } else { until };
             match how {
                 NackHow::Requeue => it.deliveries -= 1,
                 NackHow::Fail => {}
@@ -717,8 +743,12 @@ impl World {
     }
 
     fn handle(&mut self, input: Input<Vec<u8>>) -> Checked {
+        self.latest = self.latest.max(self.wall());
         let mut effects = Vec::new();
-        self.core.handle(Instant(self.now), input, &mut effects);
+        match &mut self.shadow {
+            None => self.core.handle(Instant(self.now), input, &mut effects),
+            Some(shadow) => shadow.handle(&mut self.core, Instant(self.now), input, &mut effects)?,
+        }
         self.core.check_invariants();
         self.summary.inputs += 1;
         if self.bug == Some(Bug::OrderSwapped) {
@@ -789,14 +819,13 @@ impl World {
             "  -> client {} gets {id} from {queue} dead={dead} at {position}, delivery {deliveries}",
             self.clients[at].id.slot
         ));
-        let times = (self.now, self.wall(), self.settled);
+        let times = (self.now, self.wall(), self.settled, self.latest);
         let most = QUEUES[queue].deliveries_max;
         self.model.delivered(id, queue, dead, position, priority, deliveries, times, most)?;
         if self.bug == Some(Bug::DeliveredTwice) && self.dice.one_in(50) {
             self.model.delivered(id, queue, dead, position, priority, deliveries + 1, times, most)?;
         }
         let it = self.model.messages.get_mut(&id).expect("a known message");
-        it.not_before = 0;
         match kind {
             LeaseKind::None => {
                 if (header.epoch, header.caller) != (0, 0) {
@@ -838,7 +867,8 @@ impl World {
                     ids.iter().map(|id| QUEUES[self.model.messages[id].queue].level).collect();
                 let least = levels.iter().copied().max().unwrap_or_default();
                 if well {
-                    if (header.method as u8) < least as u8 && levels.len() == 1 {
+                    // With several queues, the least of theirs.
+                    if (header.method as u8) < least as u8 && tail.payload.is_empty() {
                         return Err(format!(
                             "a push to a queue of level {least:?} was answered at {}",
                             header.method
@@ -861,9 +891,11 @@ impl World {
                         Presence::Asked if drops => it.presence = Presence::Perhaps,
                         Presence::Asked => {
                             it.presence = Presence::Surely;
-                            if tail.payload.is_empty() {
-                                it.position = header.seq + nth;
-                            }
+                            let several = tail.payload.as_chunks::<8>().0;
+                            it.position = match several.get(nth as usize) {
+                                Some(position) => u64::from_le_bytes(*position),
+                                None => header.seq + nth,
+                            };
                         }
                         Presence::Surely | Presence::Perhaps | Presence::Gone => {}
                     }
@@ -916,9 +948,7 @@ impl World {
                     return Err(format!("{} messages are left over", status.queued));
                 }
             }
-            Asked::Nack { id, how, until } => {
-                let _ = (id, how, until);
-            }
+            Asked::Nack { id } => self.model.messages.get_mut(&id).expect("a known message").nacking = false,
             Asked::Consume { .. } | Asked::Extend { .. } => {}
         }
         Ok(())
@@ -974,10 +1004,10 @@ impl World {
                 break;
             }
         }
-        let wall = self.wall();
+        let wall = self.latest;
         for (id, it) in &self.model.messages {
             let taken = it.lease.is_some_and(|lease| lease.id == (0, 0));
-            if it.presence == Presence::Surely && !taken && wall < it.expires {
+            if it.presence == Presence::Surely && !it.droppable && !taken && wall < it.expires {
                 return Err(format!("message {id} ({it:?}) was lost"));
             }
         }

@@ -253,6 +253,7 @@ impl Oracle {
             | Input::LogReady { .. }
             | Input::Persisted { .. }
             | Input::LogFailed { .. }
+            | Input::Recording(_)
             | Input::Shutdown => {}
         }
     }
@@ -464,7 +465,10 @@ impl Oracle {
         let extended;
         let bytes: &[u8] = match tail {
             SendTail::Empty => &[],
-            SendTail::Forward(bytes) | SendTail::Patched(bytes, _) | SendTail::Own(bytes) => bytes,
+            SendTail::Forward(bytes)
+            | SendTail::Patched(bytes, _)
+            | SendTail::Own(bytes)
+            | SendTail::Shown(bytes) => bytes,
             SendTail::Extended(..) => {
                 extended = tail.to_bytes(header);
                 &extended

@@ -250,7 +250,8 @@ impl Rim {
         }
         if SHARED_BUFFER < end && !link.admitted {
             let mut effects = Vec::new();
-            let admitted = self.core.admit(self.now, from, header.tail_len() as u64, &mut effects);
+            let bytes = header.tail_len() as u64;
+            let admitted = self.tamper.admit(&mut self.core, self.now, from, bytes, &mut effects);
             for effect in effects {
                 self.carry_out(effect);
             }

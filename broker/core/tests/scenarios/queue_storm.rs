@@ -70,7 +70,7 @@ struct Storm {
 }
 
 fn settings() -> Settings {
-    let limits = Limits { segment_bytes: 2000, log_bytes_max: 60_000, queued_max: 400, ..Limits::default() };
+    let limits = Limits { segment_bytes: 600, log_bytes_max: 12_000, queued_max: 400, ..Limits::default() };
     let declared = QueueSettings {
         durability: Level::Disk,
         messages_max: 30,
@@ -171,6 +171,7 @@ impl Storm {
                 let bytes = [head, tail.unwrap_or_default()].concat();
                 self.log.push_back((self.segment, position, bytes));
             }
+            Effect::Sync => {}
             Effect::Roll { segment } => {
                 assert_eq!(segment, self.segment + 1);
                 self.segment = segment;

@@ -975,7 +975,7 @@ impl Stage {
                     SendTail::Forward(bytes) => (None, bytes),
                     SendTail::Patched(bytes, entries) => (Some(entries), bytes),
                     SendTail::Own(bytes) => (None, bytes),
-                    tail @ SendTail::Extended(..) => (None, tail.to_bytes(&header)),
+                    tail @ (SendTail::Extended(..) | SendTail::Shown(_)) => (None, tail.to_bytes(&header)),
                 };
                 assert_eq!(bytes.len(), header.tail_len(), "a tail as long as its header says");
                 let tail = Tail::of(&header, &bytes);
@@ -1035,6 +1035,8 @@ impl Stage {
             Fact::QueueRefused { name, message } => (format!("log: queue {name} refused"), message),
             Fact::ReloadFailed { message } => ("log: reload failed".into(), message),
             Fact::Reloaded => ("log: reloaded".into(), String::new()),
+            Fact::RecordingBegan { .. } => ("log: recording".into(), String::new()),
+            Fact::RecordingStopped { why } => ("log: recording stopped".into(), why),
             Fact::Connected { peer, uid, .. } => {
                 (format!("log: connected {} (user {uid})", self.name_of(peer)), String::new())
             }

@@ -4,8 +4,13 @@
 //! planted between the broker and the model, each of which must be seen.
 
 mod model;
+#[path = "../../../../tests/src/shadow.rs"]
+#[allow(dead_code, reason = "it has more uses elsewhere")]
+#[allow(unreachable_pub, reason = "it is public where it belongs")]
+mod shadow;
 mod world;
 
+use shadow::Shadow;
 use world::{Plant, World};
 
 const STEPS: u32 = 400;
@@ -14,6 +19,16 @@ const STEPS: u32 = 400;
 fn every_subscriber_gets_every_message_once_in_order_or_is_told_of_its_loss() {
     for seed in 0..150 {
         if let Err(why) = World::new(seed, None).run(STEPS) {
+            panic!("seed {seed}: {why}");
+        }
+    }
+}
+
+#[test]
+fn a_broker_that_is_told_what_a_recording_has_does_the_same() {
+    for seed in 0..60 {
+        let world = World::new(seed, None).shadowed(Shadow::new(3 + seed % 40));
+        if let Err(why) = world.run(STEPS) {
             panic!("seed {seed}: {why}");
         }
     }

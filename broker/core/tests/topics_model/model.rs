@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use switchboard_protocol::topic::SlowPolicy;
-use switchboard_protocol::{Name, Pattern};
+use switchboard_protocol::{Name, Pattern, padded, part_bytes};
 
 pub(crate) type Checked<T = ()> = Result<T, String>;
 
@@ -13,8 +13,29 @@ pub(crate) struct Entry {
     pub(crate) sequence: u64,
     /// Each message has an id, which is all its meaning.
     pub(crate) ids: Vec<u64>,
-    /// Length of its frame by handle and by pattern.
-    pub(crate) bytes: [u64; 2],
+    /// Whether it is a batch, be it of one.
+    pub(crate) batched: bool,
+    /// Bytes of the payload of each.
+    pub(crate) sizes: Vec<usize>,
+}
+
+impl Entry {
+    /// Length of its frame by handle and by pattern: the name of each topic takes one piece of 16 bytes.
+    pub(crate) fn bytes(&self) -> [u64; 2] {
+        let payload = match self.sizes[..] {
+            [single] if !self.batched => single,
+            ref sizes => sizes.iter().map(|&size| part_bytes(size)).sum(),
+        };
+        [0, 16].map(|name| padded(64 + payload + name) as u64)
+    }
+
+    /// The latest `most` messages of it, at least one.
+    pub(crate) fn latest(&self, most: u64) -> Self {
+        let skipped = self.ids.len().saturating_sub(most.max(1) as usize);
+        let (ids, sizes) = (self.ids[skipped..].to_vec(), self.sizes[skipped..].to_vec());
+        let batched = self.batched && (skipped == 0 || 1 < ids.len());
+        Self { sequence: self.sequence + skipped as u64, ids, sizes, batched, ..*self }
+    }
 }
 
 /// What a subscriber may be given.
@@ -81,7 +102,7 @@ impl Item {
 impl Queue {
     fn bytes(&self) -> u64 {
         let of = |item: &Item| match item {
-            Item::Message(_, entry) => entry.bytes[usize::from(self.by_pattern)],
+            Item::Message(_, entry) => entry.bytes()[usize::from(self.by_pattern)],
             Item::Subscribed(_) | Item::Earlier(..) | Item::Lost(..) => 0,
         };
         self.waiting.iter().map(of).sum()
@@ -115,7 +136,7 @@ impl Queue {
         }
         let new = self.waiting.pop().expect("the fresh one");
         let Item::Message(_, entry) = &new else { panic!("a message") };
-        let (messages, bytes) = (new.messages(), entry.bytes[usize::from(self.by_pattern)]);
+        let (messages, bytes) = (new.messages(), entry.bytes()[usize::from(self.by_pattern)]);
         if self.policy == SlowPolicy::Latest {
             let same = |item: &Item| matches!(item, Item::Message(_, other) if other.topic == entry.topic);
             if let Some(at) = self.waiting.iter().position(same) {
@@ -161,7 +182,9 @@ impl Model {
         for topic in topics {
             let (mut wanted, mut kept, mut given) = (asked.history, self.keeps[topic], Vec::new());
             for entry in self.log[topic].iter().rev() {
-                let (messages, bytes) = (entry.ids.len() as u64, entry.bytes[usize::from(by_pattern)]);
+                // Of a batch only as many as are kept and wanted.
+                let entry = entry.latest(self.keeps[topic]).latest(wanted.min(messages_left));
+                let (messages, bytes) = (entry.ids.len() as u64, entry.bytes()[usize::from(by_pattern)]);
                 if wanted == 0 || kept == 0 || messages_left < messages || bytes_left < bytes {
                     break;
                 }
@@ -169,7 +192,7 @@ impl Model {
                 bytes_left -= bytes;
                 wanted = wanted.saturating_sub(messages);
                 kept = kept.saturating_sub(messages);
-                given.push(Item::Earlier(if by_pattern { 0 } else { entry.sequence }, entry.clone()));
+                given.push(Item::Earlier(if by_pattern { 0 } else { entry.sequence }, entry));
             }
             waiting.extend(given.into_iter().rev());
         }

@@ -1,6 +1,7 @@
 //! A broker with publishers and subscribers around it, from a seed to its end.
 
 use crate::model::{Asked, Checked, Entry, Item, Model};
+use crate::shadow::Shadow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use switchboard_core::{
@@ -81,6 +82,8 @@ struct Peer {
 
 pub(crate) struct World {
     broker: Broker<Vec<u8>>,
+    /// A core that is told what a recording has, if there is one.
+    shadow: Option<Shadow>,
     model: Model,
     peers: Vec<Peer>,
     now: Instant,
@@ -118,6 +121,7 @@ impl World {
         let model = Model::new(names, vec![3, 0, 1]);
         Self {
             broker: Broker::new(settings, instance, Instant(1)),
+            shadow: None,
             model,
             peers: Vec::new(),
             now: Instant(1),
@@ -127,6 +131,12 @@ impl World {
             generation: 0,
             answer: None,
         }
+    }
+
+    /// With a shadow beside the broker.
+    pub(crate) fn shadowed(mut self, shadow: Shadow) -> Self {
+        self.shadow = Some(shadow);
+        self
     }
 
     fn roll(&mut self, below: u64) -> u64 {
@@ -440,7 +450,10 @@ impl World {
     /// One input, and what comes of it held against the model.
     fn input(&mut self, input: Input<Vec<u8>>) -> Checked {
         let mut effects = Vec::new();
-        self.broker.handle(self.now, input, &mut effects);
+        match &mut self.shadow {
+            None => self.broker.handle(self.now, input, &mut effects),
+            Some(shadow) => shadow.handle(&mut self.broker, self.now, input, &mut effects)?,
+        }
         let mut sent = Vec::new();
         for effect in effects {
             match effect {
@@ -558,15 +571,15 @@ impl World {
     fn entry(&self, sent: &Sent, topic: usize) -> Entry {
         let tail = Tail::of(&sent.header, &sent.bytes);
         let id = |bytes: &[u8]| u64::from_le_bytes(bytes[..8].try_into().expect("8 bytes"));
-        let ids = if sent.header.flags & flags::BATCH == 0 {
-            vec![id(tail.payload)]
+        let batched = sent.header.flags & flags::BATCH != 0;
+        let messages: Vec<&[u8]> = if batched {
+            Parts::of(tail.payload).map(|part| part.payload).collect()
         } else {
-            Parts::of(tail.payload).map(|part| id(part.payload)).collect()
+            vec![tail.payload]
         };
-        let plain = 64 + tail.payload.len();
-        // The name of each topic takes one piece of 16 bytes.
-        let bytes = [padded(plain) as u64, padded(plain + 16) as u64];
-        Entry { topic, sequence: sent.header.deadline, ids, bytes }
+        let ids = messages.iter().map(|message| id(message)).collect();
+        let sizes = messages.iter().map(|message| message.len()).collect();
+        Entry { topic, sequence: sent.header.deadline, ids, batched, sizes }
     }
 
     fn item(&self, sent: &Sent, at: usize) -> Checked<Item> {
@@ -579,8 +592,12 @@ impl World {
         }
         let tail = Tail::of(header, &sent.bytes);
         let named = tail.extensions().and_then(|all| all.find(extension_type::TOPIC));
-        let known =
-            |topic: usize| self.model.log[topic].iter().any(|entry| *entry == self.entry(sent, topic));
+        let known = |topic: usize| {
+            let found = self.entry(sent, topic);
+            let count = found.ids.len() as u64;
+            let same = |entry: &Entry| *entry == found || entry.latest(count) == found;
+            self.model.log[topic].iter().any(same)
+        };
         let topic = match named {
             Some(name) => TOPICS.iter().position(|topic| topic.as_bytes() == name),
             None => (0..TOPICS.len()).find(|&topic| known(topic)),

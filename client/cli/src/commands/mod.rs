@@ -16,6 +16,7 @@ mod policy;
 mod publish;
 mod queue;
 mod reload;
+mod replay;
 mod send;
 mod serve;
 mod stats;
@@ -57,6 +58,7 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Config(config::Config),
     Reload(reload::Reload),
+    Replay(replay::Replay),
     #[command(subcommand)]
     Bench(bench::Bench),
     Completions(completions::Completions),
@@ -88,6 +90,7 @@ impl Command {
             Self::Policy(command) => command.run(context),
             Self::Config(command) => command.run(context),
             Self::Reload(command) => command.run(context),
+            Self::Replay(command) => command.run(context),
             Self::Bench(command) => command.run(context),
             Self::Completions(command) => command.run(context),
             Self::Man(command) => command.run(context),

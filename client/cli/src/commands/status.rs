@@ -54,6 +54,18 @@ impl Status {
             views::bytes(status.queued_bytes)
         ))?;
         print_storage(&status.storage, &mut output)?;
+        let recorder = &status.recorder;
+        if !recorder.failure.is_empty() {
+            output.line(format_args!("recorder     stopped: {}", recorder.failure))?;
+        } else if recorder.bytes > 0 {
+            output.line(format_args!(
+                "recorder     {}{}, file {}, longest pause {}",
+                views::bytes(recorder.bytes),
+                if recorder.payloads { " with payloads" } else { "" },
+                recorder.file,
+                views::time(recorder.pause_ns)
+            ))?;
+        }
         output.line("")?;
         let mut limits = Columns::new(["LIMIT", ">IN USE", ">AT MOST", ">MEMORY"]);
         for limit in &status.limits {

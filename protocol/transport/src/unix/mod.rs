@@ -10,6 +10,7 @@ pub(crate) mod inherited;
 pub mod limits;
 pub(crate) mod listener;
 pub(crate) mod lock;
+pub(crate) mod mapping;
 pub(crate) mod poller;
 pub mod process;
 pub(crate) mod random;

@@ -23,7 +23,7 @@ use switchboard_protocol::queue::{
     QueueInfo, QueueMethod, Redrive, Redriven,
 };
 use switchboard_protocol::{
-    ExtensionsBuilder, Header, Kind, Name, Tail, decode, encode, extension_type, flags, write_part,
+    ExtensionsBuilder, Header, Kind, Name, Tail, decode, encode, extension_type, flags,
 };
 
 /// What a call on a queue wants to see in its reply.
