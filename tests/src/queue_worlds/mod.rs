@@ -7,4 +7,4 @@
 mod model;
 mod world;
 
-pub use world::{Bug, Summary, run, run_shadowed};
+pub use world::{Bug, SHADOW, Summary, run, run_shadowed};

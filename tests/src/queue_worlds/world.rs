@@ -163,12 +163,15 @@ struct World {
     summary: Summary,
 }
 
+/// What the error of a shadow that differs begins with.
+pub const SHADOW: &str = "the shadow: ";
+
 /// Lives a world through; the error says what promise was broken, and what happened before.
 pub fn run(seed: u64, bug: Option<Bug>) -> Result<Summary, String> {
     run_world(World::new(seed, bug))
 }
 
-/// The same with a shadow beside each broker.
+/// The same with a shadow beside each broker; an error that begins with [`SHADOW`] is the shadow's.
 pub fn run_shadowed(seed: u64, shadow: Shadow) -> Result<Summary, String> {
     let mut world = World::new(seed, None);
     world.shadow = Some(shadow);
@@ -513,7 +516,8 @@ impl World {
         let mut options = PushOptions::default();
         if self.dice.one_in(2) {
             options.priority = [0, 3, 31][self.dice.index(3)];
-            if self.dice.one_in(4) {
+            // What waits for room begins to live when it has it, and when that was nobody is told.
+            if self.dice.one_in(4) && QUEUES[queue].overflow != Overflow::Block {
                 options.ttl_ns = (1 + self.dice.below(500)) * MILLISECOND;
             }
             if self.dice.one_in(4) {
@@ -747,7 +751,9 @@ impl World {
         let mut effects = Vec::new();
         match &mut self.shadow {
             None => self.core.handle(Instant(self.now), input, &mut effects),
-            Some(shadow) => shadow.handle(&mut self.core, Instant(self.now), input, &mut effects)?,
+            Some(shadow) => shadow
+                .handle(&mut self.core, Instant(self.now), input, &mut effects)
+                .map_err(|why| format!("{SHADOW}{why}"))?,
         }
         self.core.check_invariants();
         self.summary.inputs += 1;
