@@ -47,7 +47,7 @@ fn what_a_killed_consumer_had_comes_to_another_at_once() {
     let _daemon = folder.start();
     folder.must(&["queue", "create", "acme.jobs"]);
     // A stopped one holds what it was sent, and is no more dead than that.
-    let mut stopped = folder.begin_switchboard(&["queue", "pop", "acme.jobs", "--count", "9"]);
+    let stopped = folder.begin_switchboard(&["queue", "pop", "acme.jobs", "--count", "9"]);
     until("a consumer", || stat(&folder, "acme.jobs", "consumers") == "1");
     stopped.signal(Signal::STOP);
     for job in ["one", "two"] {
