@@ -40,6 +40,7 @@ pub(crate) enum Slice {
     /// Bytes on their own, in one piece of memory: what is small and kept for long, like a million
     /// messages in queues.
     Own(Rc<[u8]>),
+    /// No bytes.
     #[default]
     Empty,
 }
@@ -89,7 +90,7 @@ impl From<Vec<u8>> for Slice {
 /// Its length: what was in it is nobody's affair who looks at a snapshot of the broker.
 impl Serialize for Slice {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_u32(Payload::len(self) as u32)
+        serializer.serialize_u32(self.len() as u32)
     }
 }
 

@@ -415,3 +415,79 @@ fn a_pipeline_keeps_many_calls_open_and_every_one_ends() {
     drop(pipeline);
     assert_eq!(&service.call("y").expect("a reply")[..], b"y");
 }
+
+#[test]
+fn short_and_long_calls_of_a_pipeline_come_in_the_order_in_which_they_were_submitted() {
+    let world = World::start();
+    let _server = world.echo("acme.echo");
+    let service = world.board().service("acme.echo");
+    let mut pipeline = service.pipeline(64).expect("opened");
+    let payload = |tag: u64| vec![tag as u8; [10, 1 << 10, (1 << 10) + 1, 100_000][tag as usize % 4]];
+    for tag in 0..40 {
+        pipeline.submit(tag, &payload(tag)).expect("room");
+    }
+    let mut next = 0;
+    while pipeline.open() > 0 {
+        pipeline
+            .wait(|tag, end| {
+                assert_eq!(tag, next, "one worker answers in order");
+                assert!(end.expect("a reply")[..] == payload(tag));
+                next += 1;
+            })
+            .expect("waited");
+    }
+    assert_eq!(next, 40);
+}
+
+#[test]
+fn a_pipeline_that_is_dropped_gives_up_what_was_sent() {
+    let world = World::start();
+    let (taken, took) = std::sync::mpsc::channel();
+    let _server = world.board().serve("acme.slow").start_deferred(move |request| {
+        taken.send(request).expect("the test waits for it");
+    });
+    let board = world.board();
+    let service = board.service("acme.slow");
+    let mut pipeline = service.pipeline(8).expect("opened");
+    for tag in 0..2 {
+        pipeline.submit(tag, b"short").expect("room");
+    }
+    // A long one takes those before it along.
+    pipeline.submit(2, &[7; 20_000]).expect("room");
+    let requests: Vec<_> = {
+        let flusher = service.request().payload(b"another").start().expect("started");
+        let requests = (0..4).map(|_| took.recv().expect("a request")).collect();
+        drop(flusher);
+        requests
+    };
+    drop(pipeline);
+    let is_cancelled = |request: &switchboard::Request| {
+        while !request.is_cancelled() {
+            std::thread::yield_now();
+        }
+    };
+    requests.iter().for_each(is_cancelled);
+}
+
+#[test]
+fn what_was_submitted_when_the_connection_is_lost_ends_with_that() {
+    let world = World::start();
+    let _server = world.echo("acme.echo");
+    let board = world.builder().reconnect(switchboard::Reconnect::never()).connect().expect("connected");
+    let service = board.service("acme.echo");
+    let mut pipeline = service.pipeline(8).expect("opened");
+    board.close();
+    for tag in 0..3 {
+        pipeline.submit(tag, b"x").expect("room");
+    }
+    let mut ended = Vec::new();
+    while pipeline.open() > 0 {
+        pipeline
+            .wait(|tag, end| {
+                assert_eq!(end.expect_err("no connection").outcome, Outcome::PeerDied);
+                ended.push(tag);
+            })
+            .expect("waited");
+    }
+    assert_eq!(ended, [0, 1, 2]);
+}

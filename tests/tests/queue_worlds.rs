@@ -36,10 +36,10 @@ fn nothing_acknowledged_is_lost_and_nothing_consumed_comes_back() {
     // A simulation in which nothing happens proves nothing.
     if 100 <= worlds {
         assert!(
-            40 * worlds < sum.pushed && 40 * worlds < sum.delivered && 5 * worlds < sum.acked,
+            40 * worlds < sum.pushed && 40 * worlds < sum.delivered && 3 * worlds < sum.acked,
             "too quiet"
         );
-        assert!(worlds < sum.crashes && worlds / 10 < sum.failures && worlds < sum.dead, "too peaceful");
+        assert!(worlds < sum.crashes && worlds / 10 < sum.failures && worlds / 4 < sum.dead, "too peaceful");
     }
 }
 

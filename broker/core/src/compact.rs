@@ -62,9 +62,18 @@ impl<P: Payload> Broker<P> {
         None
     }
 
+    fn is_deleted(&self, queue: u32) -> bool {
+        self.queues.table[queue].object == NONE
+    }
+
     /// Appends a thing again.
     fn copy_on(&mut self, turn: &mut Turn<'_, P>, thing: Thing, segment: u32) {
         match thing {
+            // What is left of a queue that was deleted is never said again: it goes a little earlier.
+            Thing::Message(message) if self.is_deleted(self.queues.messages[message].queue) => {
+                self.remove_message(turn.now, message);
+            }
+            Thing::Mark(mark) if self.is_deleted(self.queues.marks[mark].queue) => self.forget_mark(mark),
             Thing::Message(message) => {
                 let tail = self.queues.messages[message].tail.clone();
                 let entry = self.entry_of(message, (0, tail.len() as u32));

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use switchboard_protocol::{FrameError, Header, PeerId};
 
 /// One thing that has happened. Handed to [`crate::Broker::handle`] in the order in which it did.
+#[expect(clippy::large_enum_variant, reason = "an input is made where it is handed in, and never kept")]
 #[derive(Debug, Serialize, Deserialize)]
-#[expect(clippy::large_enum_variant, reason = "the large one is a reload, and a frame must not be boxed")]
 #[serde(bound = "P: Payload")]
 pub enum Input<P> {
     /// A connection was accepted. The driver picks the id: a slot of its own table of links, and a

@@ -5,6 +5,7 @@
 //! rig-worker SOCKET produce QUEUE LEDGER NAME       pushes each message once; what is in doubt stays so
 //! rig-worker SOCKET produce-again QUEUE LEDGER NAME pushes with numbers, and again what is in doubt
 //! rig-worker SOCKET consume QUEUE LEDGER            pops and acknowledges
+//! rig-worker SOCKET will TOPIC NAME                 leaves a will, and says `ready`
 //! ```
 
 use std::collections::VecDeque;
@@ -59,8 +60,18 @@ fn main() -> Result<()> {
             worker(socket, queue, ledger)?.produce(name, Some(id))
         }
         [socket, "consume", queue, ledger] => worker(socket, queue, ledger)?.consume(),
+        [socket, "will", topic, name] => leave_will(socket, topic, name),
         _ => Err(format!("wrong usage: {arguments:?}").into()),
     }
+}
+
+fn leave_will(socket: &str, topic: &str, name: &str) -> Result<()> {
+    let board = Board::builder().socket(socket).program("willing").connect()?;
+    board.topic(topic).set_will(format!("{name} is gone"))?;
+    println!("ready");
+    io::stdin().read_to_end(&mut Vec::new())?;
+    board.close();
+    Ok(())
 }
 
 /// Whether the broker, and not this program or what it asked for, was what ended it.

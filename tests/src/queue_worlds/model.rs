@@ -42,6 +42,8 @@ pub(super) struct Message {
     pub(super) lease: Option<Lease>,
     /// The atomic push that it was part of.
     pub(super) push: u64,
+    /// Whether it was given back with a delay, and that was not answered.
+    pub(super) nacking: bool,
     /// Whether an ack of it was sent that was not answered.
     pub(super) acking: bool,
 }
@@ -210,6 +212,10 @@ impl Model {
                 (Survival::Answered, Presence::Surely) => Presence::Surely,
             };
             it.acking = false;
+            if core::mem::take(&mut it.nacking) && it.presence == Presence::Surely {
+                // With the delay or without.
+                (it.not_before, it.presence) = (0, Presence::Perhaps);
+            }
         }
     }
 }

@@ -121,7 +121,7 @@ enum Asked {
     Push { ids: Vec<u64> },
     Consume { queue: usize, dead: bool, lease: LeaseKind, lease_ns: u64 },
     Ack { ids: Vec<u64> },
-    Nack { id: u64, how: NackHow, until: u64 },
+    Nack { id: u64 },
     Extend { id: u64, until: u64 },
     Status,
 }
@@ -516,7 +516,8 @@ impl World {
         let mut options = PushOptions::default();
         if self.dice.one_in(2) {
             options.priority = [0, 3, 31][self.dice.index(3)];
-            if self.dice.one_in(4) {
+            // What waits for room begins to live when it has it, and when that was nobody is told.
+            if self.dice.one_in(4) && QUEUES[queue].overflow != Overflow::Block {
                 options.ttl_ns = (1 + self.dice.below(500)) * MILLISECOND;
             }
             if self.dice.one_in(4) {
@@ -568,6 +569,7 @@ impl World {
                     forgetful: false,
                     lease: None,
                     push,
+                    nacking: false,
                     acking: false,
                 },
             );
@@ -678,12 +680,13 @@ impl World {
         let delay_ns = if self.dice.one_in(3) { self.dice.below(300) * MILLISECOND } else { 0 };
         self.note(format!("client {} nacks {id} {how:?} delay {delay_ns}", self.clients[speaker].id.slot));
         let until = self.wall() + delay_ns;
-        let call = self.call(speaker, Asked::Nack { id, how, until: if delay_ns == 0 { 0 } else { until } });
+        let call = self.call(speaker, Asked::Nack { id });
         // From here on it may be delivered again, and the answer may wait for the log.
         let it = self.model.messages.get_mut(&id).expect("a known message");
         let valid = it.lease.is_some_and(|mine| mine.id == (lease.low, lease.high) && self.now < mine.until);
         if valid {
             it.lease = None;
+            it.nacking = delay_ns != 0;
             // A delay that was over begins anew after a crash, if the clock was set back meanwhile.
             it.not_before = if delay_ns == 0 { it.not_before } else { until };
             match how {
@@ -951,9 +954,7 @@ impl World {
                     return Err(format!("{} messages are left over", status.queued));
                 }
             }
-            Asked::Nack { id, how, until } => {
-                let _ = (id, how, until);
-            }
+            Asked::Nack { id } => self.model.messages.get_mut(&id).expect("a known message").nacking = false,
             Asked::Consume { .. } | Asked::Extend { .. } => {}
         }
         Ok(())

@@ -9,6 +9,7 @@ use std::process::{Output, Stdio};
 use switchboard_transport::spawn::Spawn;
 use tempfile::TempDir;
 
+use super::cli::Cli;
 use super::daemon::{Daemon, Launch};
 use super::programs::switchboard;
 use super::watchdog::Watchdog;
@@ -74,6 +75,30 @@ impl Folder {
         let child = spawn.spawn().expect("switchboard starts");
         let _watchdog = Watchdog::new(format!("switchboard {}", arguments.join(" ")));
         child.wait_with_output().expect("our child")
+    }
+
+    /// Starts the command line with these arguments against the broker here.
+    pub fn begin_switchboard(&self, arguments: &[&str]) -> Cli {
+        Cli::start(self, arguments)
+    }
+
+    /// Runs the command line with these arguments, which must end well; what it printed.
+    #[track_caller]
+    pub fn must(&self, arguments: &[&str]) -> String {
+        let output = self.switchboard(arguments);
+        assert!(output.status.success(), "{arguments:?}: {output:?}");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// Runs the command line with these arguments, which must end otherwise; what it said, which
+    /// begins with `outcome`.
+    #[track_caller]
+    pub fn must_not(&self, arguments: &[&str], outcome: &str) -> String {
+        let output = self.switchboard(arguments);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {output:?}");
+        assert!(said.starts_with(&format!("{outcome}: ")), "{arguments:?}: {said}");
+        said
     }
 
     /// A daemon that serves here.

@@ -5,6 +5,7 @@
 //! watchdog that says what it was waiting for.
 
 mod bystander;
+mod cli;
 mod client;
 mod daemon;
 mod folder;
@@ -16,6 +17,7 @@ mod user;
 mod watchdog;
 
 pub use bystander::Bystander;
+pub use cli::Cli;
 pub use client::{Client, Ended, Frame, Refused};
 pub use daemon::{Daemon, Launch};
 pub use folder::Folder;
