@@ -10,6 +10,7 @@
 //! | `link.rs`, `incoming.rs`, `out_queue.rs` | one connection; what it has received; what waits to be written |
 //! | `buffer.rs` | memory that messages pass through |
 //! | `journal/` | the durable log of records, on its own thread |
+//! | `recorder/`, `replay.rs` | what the core was told, in files; doing it once more |
 //! | `door.rs`, `identity.rs` | who comes in |
 //! | `host.rs`, `logger.rs`, `incarnation.rs`, `settings.rs` | signals and systemd; log; state; configuration |
 

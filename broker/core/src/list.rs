@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// The two ends of a list whose members are slots of one slab.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[serde(from = "(u32, u32, u32)", into = "(u32, u32, u32)")]
 pub(crate) struct List {
     head: u32,
     tail: u32,
@@ -14,6 +15,7 @@ pub(crate) struct List {
 
 /// A member's place in a list.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[serde(from = "(u32, u32)", into = "(u32, u32)")]
 pub(crate) struct Links {
     prev: u32,
     next: u32,
@@ -79,5 +81,32 @@ impl Links {
     /// The next member of the list.
     pub(crate) fn next(self) -> Option<u32> {
         (self.next != NONE).then_some(self.next)
+    }
+}
+
+// In a snapshot no slot is 0 and slots count from 1: most lists are empty, and a 0 is one byte where
+// [`NONE`] would be five.
+
+impl From<List> for (u32, u32, u32) {
+    fn from(List { head, tail, len }: List) -> Self {
+        (head.wrapping_add(1), tail.wrapping_add(1), len)
+    }
+}
+
+impl From<(u32, u32, u32)> for List {
+    fn from((head, tail, len): (u32, u32, u32)) -> Self {
+        Self { head: head.wrapping_sub(1), tail: tail.wrapping_sub(1), len }
+    }
+}
+
+impl From<Links> for (u32, u32) {
+    fn from(Links { prev, next }: Links) -> Self {
+        (prev.wrapping_add(1), next.wrapping_add(1))
+    }
+}
+
+impl From<(u32, u32)> for Links {
+    fn from((prev, next): (u32, u32)) -> Self {
+        Self { prev: prev.wrapping_sub(1), next: next.wrapping_sub(1) }
     }
 }
