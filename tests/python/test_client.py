@@ -675,7 +675,7 @@ def test_priorities_and_batches():
     assert len(told.positions) == 3 and told.positions[2] == told.positions[0] + 1, told
     assert (client.pop(queue).payload, [client.pop(second).payload for _ in range(2)]) == (b"here", [b"there too", b"there"])
     _, small = made(client, messages_max=1)
-    ends(switchboard.Busy, client.push, queue, [(0, 0, b"?"), (0, 1, b"?"), (0, 1, b"?")], queues=[small])  # all or nothing
+    ends(switchboard.TooLarge, client.push, queue, [(0, 0, b"?"), (0, 1, b"?"), (0, 1, b"?")], queues=[small])  # all or nothing
     assert client.queue_stat(queue).ready == 0 and client.queue_stat(small).messages == 0
     client.close()
 
