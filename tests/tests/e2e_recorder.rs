@@ -116,7 +116,7 @@ fn one_flipped_byte_is_one_too_many() {
     // Behind the last record there are only zeros, which nobody looks at, and perhaps a last input.
     let used = whole.iter().rposition(|&byte| byte != 0).expect("something") - 4096;
     let mut dice = random_seed().expect("random bits")[0] | 1;
-    println!("seed {dice}");
+    println!("seed {dice}, {used} bytes, {} inputs", replay(&file).expect("a recording").inputs);
     let mut roll = move || {
         dice ^= dice << 13;
         dice ^= dice >> 7;
