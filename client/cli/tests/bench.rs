@@ -20,6 +20,13 @@ fn a_bench_prints_one_object_with_every_key() {
         &["bench", "send", "--count", "100", "--in-flight", "1", "--size", "1000"],
         &["bench", "send", "--count", "50", "--size", "3 MiB"],
         &["bench", "send", "--count", "1000", "--size", "3"],
+        &["bench", "pub", "--count", "20000"],
+        &["bench", "pub", "--count", "3000", "--subscribers", "3", "--size", "1000", "--in-flight", "7"],
+        &["bench", "pub", "--count", "20", "--size", "1 MiB", "--brokered"],
+        &["bench", "queue", "--count", "2000"],
+        &["bench", "queue", "--count", "500", "--in-flight", "1", "--size", "3"],
+        &["bench", "queue", "--count", "2000", "--in-flight", "256", "--durable"],
+        &["bench", "queue", "--count", "20", "--size", "1 MiB", "--in-flight", "4"],
     ] {
         let mut json = words.to_vec();
         json.push("--json");

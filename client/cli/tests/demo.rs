@@ -20,7 +20,7 @@ fn the_demo_holds_and_leaves_nothing_behind() {
     assert!(is_empty(folder.path()));
     let steps = run(switchboard().env("TMPDIR", folder.path()).args(["demo", "--json"]), b"").ok();
     assert!(steps.lines().all(|step| step.contains("\"held\":true")), "{steps}");
-    assert!(steps.lines().count() >= 15, "{steps}");
+    assert!(steps.lines().count() >= 22, "{steps}");
 }
 
 #[test]

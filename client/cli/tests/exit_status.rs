@@ -118,6 +118,8 @@ fn no_broker_is_3_at_once_for_every_command_that_needs_one() {
         &["reload"],
         &["bench", "call"],
         &["bench", "send"],
+        &["bench", "pub"],
+        &["bench", "queue"],
         &["bench", "idle", "--count", "1"],
     ] {
         let mut command = switchboard();

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 use super::bench::{BenchConsumer, BenchServer, BenchSubscriber};
-use super::demo::DemoWorker;
+use super::demo::{DemoConsumer, DemoWorker};
 use crate::context::Context;
 use crate::failure::Failure;
 
@@ -17,6 +17,7 @@ pub(crate) enum Internal {
     BenchSubscriber(BenchSubscriber),
     BenchConsumer(BenchConsumer),
     DemoWorker(DemoWorker),
+    DemoConsumer(DemoConsumer),
 }
 
 /// Run a broker
@@ -36,6 +37,7 @@ impl Internal {
             Self::BenchSubscriber(command) => command.run(context),
             Self::BenchConsumer(command) => command.run(context),
             Self::DemoWorker(command) => command.run(context),
+            Self::DemoConsumer(command) => command.run(context),
         }
     }
 }

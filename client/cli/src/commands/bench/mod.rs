@@ -21,7 +21,7 @@ use crate::failure::Failure;
 use crate::values;
 
 pub(crate) use call::{many_at_once, one_by_one};
-pub(crate) use publish::BenchSubscriber;
+pub(crate) use publish::{BenchSubscriber, publish, subscriber};
 pub(crate) use queue::BenchConsumer;
 pub(crate) use send::send;
 pub(crate) use server::BenchServer;

@@ -53,19 +53,18 @@ impl BenchPub {
         let warm_up = (self.count / 10).clamp(1, 100_000);
         let mut subscribers = Vec::new();
         for _ in 0..self.subscribers {
-            let start = Start::new("a subscriber of the bench", &context.socket().path)
-                .args(["internal", "bench-subscriber", &name, "--size", &size.to_string()])
-                .args(["--warm-up", &warm_up.to_string(), "--count", &self.count.to_string()]);
-            subscribers.push(start.spawn()?);
+            let start = Start::new("a subscriber of the bench", &context.socket().path);
+            subscribers.push(subscriber(start, &name, size, [warm_up, self.count]).spawn()?);
         }
         for subscriber in &mut subscribers {
             subscriber.wait_ready()?;
         }
         let topic = board.topic(&name);
+        let together = if self.in_flight == 0 { u64::MAX } else { self.in_flight.into() };
         let mut report = Report::new("pub", size as u64, self.in_flight.into());
         report.subscribers = Some(self.subscribers);
-        self.publish(&board, &topic, size, warm_up, &mut subscribers)?;
-        let (times, elapsed) = self.publish(&board, &topic, size, self.count, &mut subscribers)?;
+        publish(&board, &topic, size, warm_up, together, &mut subscribers)?;
+        let (times, elapsed) = publish(&board, &topic, size, self.count, together, &mut subscribers)?;
         times.summarize(&mut report);
         report.rate(self.count * u64::from(self.subscribers), elapsed);
         report.count = self.count;
@@ -74,46 +73,56 @@ impl BenchPub {
             u64::try_from(pattern::touch(size, self.subscribers).as_nanos()).unwrap_or(u64::MAX);
         report.print(context.output())
     }
+}
 
-    /// Publishes so many, has every subscriber verify them, and says how long that took the slowest.
-    fn publish(
-        &self,
-        board: &Board,
-        topic: &Topic,
-        size: usize,
-        count: u64,
-        subscribers: &mut [Peer],
-    ) -> Result<(Times, Duration), Failure> {
-        let together = if self.in_flight == 0 { u64::MAX } else { self.in_flight.into() };
-        let stride = stride(count);
-        let mut message = vec![0; size];
-        let mut started_ns = Vec::new();
-        let start_ns = clock::monotonic_ns();
-        let mut batch = board.batch();
-        for number in 0..count {
-            if number % stride == 0 {
-                started_ns.push(clock::monotonic_ns());
-            }
-            pattern::fill(&mut message, number);
-            batch.publish(topic, &message)?;
-            if (number + 1) % together == 0 {
-                batch.flush()?;
-            }
+/// A process that verifies so many messages, and so many more; it says when it has subscribed.
+pub(crate) fn subscriber(start: Start, topic: &str, size: usize, counts: [u64; 2]) -> Start {
+    let [warm_up, count] = counts.map(|count| count.to_string());
+    start.args(["internal", "bench-subscriber", topic, "--size", &size.to_string()]).args([
+        "--warm-up",
+        &warm_up,
+        "--count",
+        &count,
+    ])
+}
+
+/// Publishes so many, has every subscriber verify them, and says how long that took the slowest.
+pub(crate) fn publish(
+    board: &Board,
+    topic: &Topic,
+    size: usize,
+    count: u64,
+    together: u64,
+    subscribers: &mut [Peer],
+) -> Result<(Times, Duration), Failure> {
+    let stride = stride(count);
+    let mut message = vec![0; size];
+    let mut started_ns = Vec::new();
+    let start_ns = clock::monotonic_ns();
+    let mut batch = board.batch();
+    for number in 0..count {
+        if number % stride == 0 {
+            started_ns.push(clock::monotonic_ns());
         }
-        batch.flush()?;
-        board.flush()?;
-        let mut times = Times::new();
-        let mut last_ns = start_ns;
-        for subscriber in subscribers {
-            let received: Received = subscriber.read_report()?;
-            received.check(count)?;
-            last_ns = last_ns.max(received.last_ns);
-            for (started, ended) in started_ns.iter().zip(&received.times_ns) {
-                times.record(ended.saturating_sub(*started));
-            }
+        pattern::fill(&mut message, number);
+        batch.publish(topic, &message)?;
+        if (number + 1) % together == 0 {
+            batch.flush()?;
         }
-        Ok((times, Duration::from_nanos(last_ns - start_ns)))
     }
+    batch.flush()?;
+    board.flush()?;
+    let mut times = Times::new();
+    let mut last_ns = start_ns;
+    for subscriber in subscribers {
+        let received: Received = subscriber.read_report()?;
+        received.check(count)?;
+        last_ns = last_ns.max(received.last_ns);
+        for (started, ended) in started_ns.iter().zip(&received.times_ns) {
+            times.record(ended.saturating_sub(*started));
+        }
+    }
+    Ok((times, Duration::from_nanos(last_ns - start_ns)))
 }
 
 /// The time of every so manieth of `count` messages is taken.

@@ -1,6 +1,8 @@
 //! `switchboard demo`: a private broker and services as real processes, and what Switchboard promises of
-//! calls shown and checked on them, one step after the other.
+//! calls, topics, queues and events shown and checked on them, one step after the other.
 
+mod consumer;
+mod messages;
 mod report;
 mod stage;
 mod steps;
@@ -15,6 +17,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::context::Context;
 use crate::failure::Failure;
+pub(crate) use consumer::DemoConsumer;
 use report::Report;
 use stage::Stage;
 pub(crate) use worker::DemoWorker;

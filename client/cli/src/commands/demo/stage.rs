@@ -21,6 +21,8 @@ pub(crate) struct Stage {
     folder: TempDir,
 }
 
+/// What the steps need beside the defaults.
+const CONFIG: &str = "log = \"error\"\n[topic.\"demo.weather\"]\nretain = true\n";
 const START_WITHIN: Duration = Duration::from_secs(10);
 /// SIGTERM ends the daemon cleanly within this time.
 const END_WITHIN: Duration = Duration::from_secs(5);
@@ -35,17 +37,12 @@ impl Stage {
             Failure::ended(format_args!("cannot make a folder in {}: {error}", place.display()))
         })?;
         let config = folder.path().join("switchboard.toml");
-        std::fs::write(&config, "log = \"error\"\n").map_err(Failure::ended)?;
+        std::fs::write(&config, CONFIG).map_err(Failure::ended)?;
         let socket = folder.path().join("switchboard.sock");
         let start = Instant::now();
-        let broker = Start::new("the broker", &socket)
-            .args(["internal", "broker", "--config"])
-            .arg(&config)
-            .arg("--state-dir")
-            .arg(folder.path().join("state"))
-            .spawn()?;
+        let broker = start_broker(folder.path(), &socket)?;
         let mut stage = Starting { broker, socket, folder };
-        let board = stage.connect(start)?;
+        let board = connect(&stage.socket, &mut stage.broker, start)?;
         let took = start.elapsed();
         let seen = format!("process {} has accepted its first connection", stage.broker.pid());
         let Starting { broker, socket, folder } = stage;
@@ -65,6 +62,16 @@ impl Stage {
     /// Has a process run to the end of the demo.
     pub(crate) fn keep(&mut self, peer: Peer) {
         self.others.push(peer);
+    }
+
+    /// Kills the broker as `kill -9` would, and starts it again on what it has written. Says how long it
+    /// was away.
+    pub(crate) fn restart_broker(&mut self) -> Result<Duration, Failure> {
+        let start = Instant::now();
+        self.broker.kill().map_err(Failure::ended)?;
+        self.broker = start_broker(self.folder.path(), &self.socket)?;
+        self.board = connect(&self.socket, &mut self.broker, start)?;
+        Ok(start.elapsed())
     }
 
     /// Ends everything, the broker last and politely, and sees that nothing is left.
@@ -100,22 +107,29 @@ struct Starting {
     folder: TempDir,
 }
 
-impl Starting {
-    fn connect(&mut self, start: Instant) -> Result<Board, Failure> {
-        loop {
-            let builder = Board::builder().socket(&self.socket).program("switchboard demo").timeout(TIMEOUT);
-            let error = match builder.reconnect(Reconnect::never()).connect() {
-                Ok(board) => return Ok(board),
-                Err(error) => error,
-            };
-            if let Some(status) = self.broker.ended() {
-                let how = crate::exec::describe(status).0;
-                return Err(Failure::ended(format_args!("the broker {how} before it listened")));
-            }
-            if start.elapsed() > START_WITHIN {
-                return Err(Failure::ended(format_args!("the broker does not answer: {error}")));
-            }
-            std::thread::sleep(Duration::from_micros(200));
+fn start_broker(folder: &Path, socket: &Path) -> Result<Peer, Failure> {
+    Start::new("the broker", socket)
+        .args(["internal", "broker", "--config"])
+        .arg(folder.join("switchboard.toml"))
+        .arg("--state-dir")
+        .arg(folder.join("state"))
+        .spawn()
+}
+
+fn connect(socket: &Path, broker: &mut Peer, start: Instant) -> Result<Board, Failure> {
+    loop {
+        let builder = Board::builder().socket(socket).program("switchboard demo").timeout(TIMEOUT);
+        let error = match builder.reconnect(Reconnect::never()).connect() {
+            Ok(board) => return Ok(board),
+            Err(error) => error,
+        };
+        if let Some(status) = broker.ended() {
+            let how = crate::exec::describe(status).0;
+            return Err(Failure::ended(format_args!("the broker {how} before it listened")));
         }
+        if start.elapsed() > START_WITHIN {
+            return Err(Failure::ended(format_args!("the broker does not answer: {error}")));
+        }
+        std::thread::sleep(Duration::from_micros(200));
     }
 }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use switchboard::{CallError, Change, Outcome, Pending};
 
+use super::messages;
 use super::report::Held;
 use super::stage::Stage;
 use crate::commands::bench;
@@ -16,7 +17,7 @@ use crate::views;
 type Step = fn(&mut Stage) -> Result<Held, Failure>;
 
 /// In this order: the later ones kill what the earlier ones used.
-pub(crate) const STEPS: [(&str, Step); 15] = [
+pub(crate) const STEPS: [(&str, Step); 20] = [
     ("services", services),
     ("a call", first_call),
     ("a filter", filter),
@@ -30,8 +31,13 @@ pub(crate) const STEPS: [(&str, Step); 15] = [
     ("a taken name", taken),
     ("a take-over", take_over),
     ("policy", policy),
+    ("a topic", messages::publish),
+    ("latecomers", messages::retained),
+    ("an event", messages::event),
+    ("a queue", messages::queue),
     ("kill -9", kill),
     ("nobody there", nobody),
+    ("durable queue", messages::durable),
 ];
 
 /// Longer than any step waits.
@@ -40,12 +46,12 @@ const LONG: &str = "5000";
 const AT_ONCE: Duration = Duration::from_secs(2);
 
 /// A step does not hold.
-fn wrong(why: impl Into<String>) -> Failure {
+pub(super) fn wrong(why: impl Into<String>) -> Failure {
     Failure::ended(why.into())
 }
 
 /// Fails unless the call ended with this outcome.
-fn expect<T>(outcome: Outcome, end: Result<T, CallError>) -> Result<CallError, Failure> {
+pub(super) fn expect<T>(outcome: Outcome, end: Result<T, CallError>) -> Result<CallError, Failure> {
     match end {
         Err(error) if error.outcome == outcome => Ok(error),
         Err(error) => Err(wrong(format!("expected {outcome}, got {error}"))),
