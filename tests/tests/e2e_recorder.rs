@@ -48,16 +48,17 @@ fn kill_under_load(folder: &Folder, daemon: Daemon, enough: u64) {
     let _subscription = subscriber.topic("load.news").subscribe().start().expect("subscribed");
     let done = &done;
     thread::scope(|scope| {
-        for pops in [true, false] {
+        // All are connected before there is traffic: a little of it is the daemon's end.
+        let boards = [true, false].map(|pops| (pops, board(folder), board(folder)));
+        for (pops, caller, worker) in boards {
             scope.spawn(move || {
-                let service = board(folder).service("load.echo");
+                let service = caller.service("load.echo");
                 while service.call(SECRET).is_ok() {
                     done.fetch_add(1, Ordering::Relaxed);
                 }
             });
             scope.spawn(move || {
-                let board = board(folder);
-                let (topic, queue) = (board.topic("load.news"), board.queue("load.jobs"));
+                let (topic, queue) = (worker.topic("load.news"), worker.queue("load.jobs"));
                 while topic.publish_confirmed(SECRET).is_ok() && queue.push(SECRET).is_ok() {
                     done.fetch_add(2, Ordering::Relaxed);
                     if pops && queue.pop().is_ok_and(|job| job.ack().is_ok()) {
@@ -115,7 +116,7 @@ fn one_flipped_byte_is_one_too_many() {
     // Behind the last record there are only zeros, which nobody looks at, and perhaps a last input.
     let used = whole.iter().rposition(|&byte| byte != 0).expect("something") - 4096;
     let mut dice = random_seed().expect("random bits")[0] | 1;
-    println!("seed {dice}");
+    println!("seed {dice}, {used} bytes, {} inputs", replay(&file).expect("a recording").inputs);
     let mut roll = move || {
         dice ^= dice << 13;
         dice ^= dice >> 7;
