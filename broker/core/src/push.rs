@@ -127,7 +127,9 @@ impl<P: Payload> Broker<P> {
     fn further_queues(&self, from: u32, queue: u32, words: &[u8]) -> Result<Vec<u32>, Refusal> {
         let (words, rest) = words.as_chunks::<8>();
         if words.is_empty() || !rest.is_empty() || PUSH_QUEUES_MAX < words.len() {
-            let message = format!("QUEUES is at least one and at most {PUSH_QUEUES_MAX} handles of 8 bytes (SPEC 10.3)");
+            let message = format!(
+                "QUEUES is at least one and at most {PUSH_QUEUES_MAX} handles of 8 bytes (SPEC 10.3)"
+            );
             return Err((Outcome::Invalid, message));
         }
         let mut queues = alloc::vec![queue];
