@@ -1,5 +1,4 @@
 //! The broker's hot path with nothing around it: calls and sends through the core, from one client
-//! The broker's hot path with nothing around it: calls and sends through the core, from one client
 //! to one server, messages to topics and through queues. `hot_path WHAT COUNT` with WHAT `call`, `deadline`
 //! (calls with one), `send`, `publish` (to one subscriber), `fanout` (to a hundred, COUNT deliveries),
 //! `pattern` (to a hundred that subscribed by one), `queue` (push, its reply, the delivery and its
