@@ -59,6 +59,14 @@ impl Slice {
         Self::Of { buffer: Rc::clone(buffer), start: start as u32, len: (end - start) as u32 }
     }
 
+    /// Becomes another part of the same buffer; only for one that is a part of one.
+    #[inline(always)]
+    pub(crate) fn aim(&mut self, at: usize, bytes: usize) {
+        let Self::Of { buffer, start, len } = self else { panic!("a slice of a buffer") };
+        debug_assert!(at + bytes <= buffer.len());
+        (*start, *len) = (at as u32, bytes as u32);
+    }
+
     /// A part of this slice.
     pub(crate) fn part(&self, from: usize) -> Self {
         let len = self.len();

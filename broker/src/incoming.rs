@@ -7,8 +7,7 @@
 
 use std::rc::Rc;
 
-use switchboard_core::Payload;
-use switchboard_protocol::{Extensions, FrameError, HEADER_BYTES, Header, Parsed, Parser, padded};
+use switchboard_protocol::{Extensions, FrameError, HEADER_BYTES, Header, Parser, padded};
 
 use crate::buffer::{Buffers, LARGE_FRAME_BYTES, Slice, TURN_BYTES};
 
@@ -43,13 +42,21 @@ pub(crate) struct Window {
     pub(crate) end: usize,
 }
 
-/// What comes next in a stream.
+impl Window {
+    /// Where the tail of the frame begins that was cut last.
+    #[inline(always)]
+    pub(crate) fn tail_of(&self, header: &Header) -> usize {
+        self.at - padded(header.len as usize) + HEADER_BYTES
+    }
+}
+
+/// What comes next in a stream. Its header is where the caller wanted it.
 #[derive(Debug)]
 pub(crate) enum Cut {
-    /// A whole frame: its header, valid, and what follows it, extensions well formed.
-    Frame(Header, Slice),
+    /// A whole frame, its header valid, extensions well formed. The window begins behind it.
+    Frame,
     /// A frame with a payload over the limit; its bytes are thrown away as they come.
-    Oversized(Header),
+    Oversized,
     /// The start of a large frame of so many bytes: [`Incoming::begin_large`], if there is room.
     Large(usize),
     /// Nothing whole: read more.
@@ -104,27 +111,30 @@ impl Incoming {
     }
 
     /// `bytes` more of the large frame came. Gives the frame out when it is whole.
-    pub(crate) fn large_received(&mut self, bytes: usize, buffers: &mut Buffers) -> Result<Cut, FrameError> {
+    pub(crate) fn large_received(
+        &mut self,
+        bytes: usize,
+        header: &mut Header,
+        buffers: &mut Buffers,
+    ) -> Result<Option<Slice>, FrameError> {
         let Held::Large { buffer, filled, end } = &mut self.held else {
             panic!("a large frame is being received")
         };
         *filled += bytes;
-        let Parsed::Header(header) = Parser::header(&buffer[..*filled])? else {
-            panic!("a large frame begins with its header");
-        };
+        assert!(Parser::read(&buffer[..*filled], header)?, "a large frame begins with its header");
         let extensions_end = HEADER_BYTES + usize::from(header.ext_len);
         // Just become whole: it is checked once, as early as in any other way of receiving.
         if (extensions_end..extensions_end + bytes).contains(filled) {
             check_extensions(&buffer[HEADER_BYTES..extensions_end])?;
         }
         if *filled < *end {
-            return Ok(Cut::More);
+            return Ok(None);
         }
         let slice = Slice::new(buffer, HEADER_BYTES, header.len as usize);
         buffers.remember_large(buffer);
         self.held = Held::Nothing;
         self.expects_large = true;
-        Ok(Cut::Frame(header, slice))
+        Ok(Some(slice))
     }
 
     /// Gives the large frame of `bytes` at the start of the window a buffer of its own.
@@ -149,21 +159,25 @@ impl Incoming {
         }
     }
 
-    /// Cuts what comes next out of the window.
+    /// Cuts what comes next out of the window, its header into `header`.
+    #[inline(always)]
     pub(crate) fn next(
         &mut self,
         turn: &Rc<Vec<u8>>,
         window: &mut Window,
+        header: &mut Header,
         payload_bytes_max: usize,
     ) -> Result<Cut, FrameError> {
         self.skip(window);
         let bytes = &turn[window.at..window.end];
-        let Parsed::Header(header) = Parser::header(bytes)? else { return Ok(Cut::More) };
+        if !Parser::read(bytes, header)? {
+            return Ok(Cut::More);
+        }
         let whole = padded(header.len as usize);
         if header.payload_len() > payload_bytes_max {
             self.held = Held::Skip(whole);
             self.skip(window);
-            return Ok(Cut::Oversized(header));
+            return Ok(Cut::Oversized);
         }
         let extensions_end = HEADER_BYTES + usize::from(header.ext_len);
         // As soon as the area is there, so that a bad one shows however the stream was split.
@@ -173,14 +187,13 @@ impl Incoming {
         if bytes.len() < whole {
             return Ok(if whole > LARGE_FRAME_BYTES { Cut::Large(whole) } else { Cut::More });
         }
-        let slice = Slice::new(turn, window.at + HEADER_BYTES, window.at + header.len as usize);
-        debug_assert_eq!(slice.len(), header.tail_len());
         window.at += whole;
         self.expects_large = whole > LARGE_FRAME_BYTES;
-        Ok(Cut::Frame(header, slice))
+        Ok(Cut::Frame)
     }
 }
 
+#[inline]
 fn check_extensions(area: &[u8]) -> Result<(), FrameError> {
     if area.is_empty() || Extensions::parse(area).is_some() { Ok(()) } else { Err(FrameError::Extension) }
 }
@@ -188,6 +201,7 @@ fn check_extensions(area: &[u8]) -> Result<(), FrameError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use switchboard_core::Payload;
     use switchboard_protocol::{Decoder, Kind, write_frame};
 
     const PAYLOAD_MAX: usize = 200_000;
@@ -218,14 +232,12 @@ mod tests {
         let mut dice = Dice(seed);
         let (mut incoming, mut buffers, mut got) = (Incoming::default(), Buffers::new(), Vec::new());
         let mut rest = bytes;
-        let mut deliver = |cut: Cut| match cut {
-            Cut::Frame(header, slice) => {
-                let payload = slice.part(usize::from(header.ext_len));
-                assert!(payload.bytes().iter().all(|&byte| byte == header.call as u8));
-                got.push((header.call, payload.len()));
-            }
-            Cut::Oversized(header) => got.push((header.call, usize::MAX)),
-            Cut::Large(_) | Cut::More => {}
+        let mut header = Header::new(Kind::Goodbye);
+        let mut deliver = |header: &Header, slice: Option<Slice>| {
+            let payload = slice.map(|slice| slice.part(usize::from(header.ext_len)));
+            let is_right = |slice: &Slice| slice.bytes().iter().all(|&byte| byte == header.call as u8);
+            assert!(payload.as_ref().is_none_or(is_right));
+            got.push((header.call, payload.map_or(usize::MAX, |payload| payload.len())));
         };
         while !rest.is_empty() || incoming.held() > 0 {
             let most = [3, 100, 5_000, 150_000][dice.below(4)];
@@ -234,7 +246,9 @@ mod tests {
                 let count = count.min(room.len());
                 room[..count].copy_from_slice(&rest[..count]);
                 rest = &rest[count..];
-                deliver(incoming.large_received(count, &mut buffers)?);
+                if let Some(slice) = incoming.large_received(count, &mut header, &mut buffers)? {
+                    deliver(&header, Some(slice));
+                }
                 continue;
             }
             let held = if incoming.held() > 0 { incoming.unstash(&mut buffers) } else { 0 };
@@ -248,10 +262,15 @@ mod tests {
                 if budget == 0 {
                     break;
                 }
-                match incoming.next(buffers.turn(), &mut window, PAYLOAD_MAX)? {
+                match incoming.next(buffers.turn(), &mut window, &mut header, PAYLOAD_MAX)? {
+                    Cut::Frame => {
+                        let start = window.tail_of(&header);
+                        let slice = Slice::new(buffers.turn(), start, start + header.tail_len());
+                        deliver(&header, Some(slice));
+                    }
+                    Cut::Oversized => deliver(&header, None),
                     Cut::Large(bytes) => break incoming.begin_large(bytes, &mut window, &mut buffers),
                     Cut::More => break,
-                    cut => deliver(cut),
                 }
             }
             if budget > 0 && rest.is_empty() {

@@ -225,6 +225,23 @@ impl Reactor {
         }
     }
 
+    /// Hands in a frame, which is patched where it lies on its way on. Whether frames were all that the core
+    /// answered.
+    #[inline(always)]
+    pub(crate) fn frame(&mut self, from: PeerId, header: &mut Header, tail: &Slice) -> bool {
+        if self.recorder.is_some() {
+            self.handle(Input::Frame { from, header: *header, tail: tail.clone() });
+            return false;
+        }
+        let Self { core, links, buffers, touched, chores, now, .. } = self;
+        core.handle_frame(Instant(*now), from, header, tail, &mut Outbox { links, buffers, touched, chores });
+        let is_all = self.chores.is_empty();
+        if !is_all {
+            self.carry_out();
+        }
+        is_all
+    }
+
     /// Does what the core asked for besides frames.
     #[cold]
     fn carry_out(&mut self) {

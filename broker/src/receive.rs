@@ -2,12 +2,13 @@
 //! one where the first was only to see that a large frame comes.)
 
 use std::io;
+use std::rc::Rc;
 
 use switchboard_core::{Breach, Input};
-use switchboard_protocol::PeerId;
+use switchboard_protocol::{FrameError, Header, Kind, PeerId};
 use switchboard_transport::{Fds, Interest, Received};
 
-use crate::buffer::TURN_BYTES;
+use crate::buffer::{Slice, TURN_BYTES};
 use crate::incoming::{Cut, Incoming, Window};
 use crate::reactor::Reactor;
 
@@ -114,13 +115,17 @@ impl Reactor {
 
     /// Hands in the frames of a window of the turn buffer, and keeps what is left of it.
     fn cut(&mut self, peer: PeerId, incoming: &mut Incoming, mut window: Window) {
+        let turn = Rc::clone(self.buffers.turn());
+        let mut header = Header::new(Kind::Goodbye);
+        // One for all frames of the window: each is lent to the core, which clones what it keeps.
+        let mut tail = Slice::new(&turn, 0, window.end);
         while self.links.get_mut(peer).is_some_and(|link| link.may_be_heard()) {
-            let payload_bytes_max = self.core.payload_bytes_max() as usize;
-            match incoming.next(self.buffers.turn(), &mut window, payload_bytes_max) {
-                Ok(Cut::Frame(header, tail)) => self.handle(Input::Frame { from: peer, header, tail }),
-                Ok(Cut::Oversized(header)) => self.handle(Input::Oversized { from: peer, header }),
+            match self.cut_while_heard(peer, incoming, &turn, &mut window, &mut header, &mut tail) {
+                Ok(Cut::Frame) => {}
+                Ok(Cut::Oversized) => self.handle(Input::Oversized { from: peer, header }),
                 Ok(Cut::Large(bytes)) => {
                     if self.admit(peer, bytes) {
+                        drop(tail);
                         incoming.begin_large(bytes, &mut window, &mut self.buffers);
                     } else if self.links.get_mut(peer).is_some_and(|link| link.hung_up) {
                         // It does not stay to wait for room.
@@ -141,10 +146,41 @@ impl Reactor {
         }
     }
 
+    /// Hands in frames up to what is none, or up to one with which the core asked for more than that frames
+    /// be sent: it may be that the link is not to be heard any more.
+    #[inline(always)]
+    fn cut_while_heard(
+        &mut self,
+        peer: PeerId,
+        incoming: &mut Incoming,
+        turn: &Rc<Vec<u8>>,
+        window: &mut Window,
+        header: &mut Header,
+        tail: &mut Slice,
+    ) -> Result<Cut, FrameError> {
+        let payload_bytes_max = self.core.payload_bytes_max() as usize;
+        loop {
+            let next = incoming.next(turn, window, header, payload_bytes_max)?;
+            let Cut::Frame = next else { return Ok(next) };
+            let is_all = if header.tail_len() == 0 {
+                self.frame(peer, header, &Slice::Empty)
+            } else {
+                tail.aim(window.tail_of(header), header.tail_len());
+                self.frame(peer, header, tail)
+            };
+            if !is_all {
+                return Ok(next);
+            }
+        }
+    }
+
     fn take_large(&mut self, peer: PeerId, incoming: &mut Incoming, bytes: usize) {
-        match incoming.large_received(bytes, &mut self.buffers) {
-            Ok(Cut::Frame(header, tail)) => self.handle(Input::Frame { from: peer, header, tail }),
-            Ok(_) => {}
+        let mut header = Header::new(Kind::Goodbye);
+        match incoming.large_received(bytes, &mut header, &mut self.buffers) {
+            Ok(Some(tail)) => {
+                self.frame(peer, &mut header, &tail);
+            }
+            Ok(None) => {}
             Err(error) => self.broken(peer, Breach::Frame(error)),
         }
     }

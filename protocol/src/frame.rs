@@ -2,7 +2,8 @@
 
 use crate::header::flags;
 use crate::{
-    EXTENSION_BYTES_MAX, Extensions, FRAME_BYTES_MAX, HANDLES_MAX, HEADER_BYTES, HandleEntry, Header, VERSION,
+    EXTENSION_BYTES_MAX, Extensions, FRAME_BYTES_MAX, HANDLES_MAX, HEADER_BYTES, HandleEntry, Header, Kind,
+    VERSION,
 };
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
@@ -80,8 +81,17 @@ impl Parser {
     /// Reads the header at the start of `bytes`, which begin with a frame.
     #[inline]
     pub fn header(bytes: &[u8]) -> Result<Parsed, FrameError> {
-        let Some(bytes) = bytes.first_chunk::<HEADER_BYTES>() else { return Ok(Parsed::Nothing) };
-        let header = Header::from_bytes(bytes).map_err(FrameError::Kind)?;
+        let mut header = Header::new(Kind::Goodbye);
+        let whole = Self::read(bytes, &mut header)?;
+        Ok(if whole { Parsed::Header(header) } else { Parsed::Nothing })
+    }
+
+    /// The same into a header that the caller has; whether there was a whole one. After `false` or an error
+    /// what it says means nothing.
+    #[inline(always)]
+    pub fn read(bytes: &[u8], header: &mut Header) -> Result<bool, FrameError> {
+        let Some(bytes) = bytes.first_chunk::<HEADER_BYTES>() else { return Ok(false) };
+        header.read(bytes).map_err(FrameError::Kind)?;
         if header.version != VERSION {
             return Err(FrameError::Version(header.version));
         }
@@ -98,7 +108,7 @@ impl Parser {
         if (header.len as usize) < least || header.len > FRAME_BYTES_MAX {
             return Err(FrameError::Length(header.len));
         }
-        Ok(Parsed::Header(header))
+        Ok(true)
     }
 
     /// Views the tail of a whole frame: `bytes` are the `header.tail_len()` bytes after the header.

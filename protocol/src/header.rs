@@ -36,37 +36,42 @@ pub enum Kind {
 }
 
 /// The header of a frame in native form. Which field means what in which kind: SPEC 2.3.
+///
+/// The fields lie in memory so that no two that are neighbours on the wire are neighbours here. Whoever
+/// routes a frame reads a header, patches some fields and writes it out at once, and a processor makes a
+/// wide load wait that spans several narrow stores; with this order none can be made of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[repr(C)]
 pub struct Header {
-    /// Bytes of the frame from the start of the header to the end of the payload, without padding.
-    pub len: u32,
-    /// Bytes of the extension area, a multiple of 16.
-    pub ext_len: u16,
+    /// The handle that the frame is about.
+    pub handle: u64,
+    /// Broker time in nanoseconds; 0 for none.
+    pub deadline: u64,
+    /// Owner epoch; 0 for any.
+    pub epoch: u64,
+    /// The caller's id of the call, or the broker's id of the request.
+    pub call: u64,
+    /// Parent request, sequence number or amount, by kind.
+    pub seq: u64,
+    /// On a delivered request, who calls: user id (lower half) and process id (upper half). 0
+    /// elsewhere.
+    pub caller: u64,
+    /// Method, control operation, outcome, event or reason, by kind.
+    pub method: u32,
     /// What the frame is.
     pub kind: Kind,
+    /// Entries in the handle table.
+    pub handles: u16,
+    /// Bytes of the frame from the start of the header to the end of the payload, without padding.
+    pub len: u32,
     /// [`flags`].
     pub flags: u8,
+    /// Bytes of the extension area, a multiple of 16.
+    pub ext_len: u16,
     /// 0 (least) to 7.
     pub priority: u8,
     /// Protocol version.
     pub version: u8,
-    /// Entries in the handle table.
-    pub handles: u16,
-    /// Method, control operation, outcome, event or reason, by kind.
-    pub method: u32,
-    /// The handle that the frame is about.
-    pub handle: u64,
-    /// The caller's id of the call, or the broker's id of the request.
-    pub call: u64,
-    /// Broker time in nanoseconds; 0 for none.
-    pub deadline: u64,
-    /// Parent request, sequence number or amount, by kind.
-    pub seq: u64,
-    /// Owner epoch; 0 for any.
-    pub epoch: u64,
-    /// On a delivered request, who calls: user id (lower half) and process id (upper half). 0
-    /// elsewhere.
-    pub caller: u64,
 }
 
 /// Flags of a header (SPEC 2.7).
@@ -160,23 +165,30 @@ impl Header {
     /// Reads a header; the error is the number of an unknown kind.
     #[inline]
     pub fn from_bytes(bytes: &[u8; HEADER_BYTES]) -> Result<Self, u8> {
+        let mut header = Self::new(Kind::Goodbye);
+        header.read(bytes).map(|()| header)
+    }
+
+    /// Becomes what `bytes` say; the error is the number of an unknown kind. For where headers are read one
+    /// after the other: moving one costs as much as reading it.
+    #[inline(always)]
+    pub(crate) fn read(&mut self, bytes: &[u8; HEADER_BYTES]) -> Result<(), u8> {
         let wire = Wire::ref_from_bytes(bytes).expect("64 bytes of byte-aligned fields");
-        Ok(Self {
-            len: wire.len.get(),
-            ext_len: wire.ext_len.get(),
-            kind: Kind::from_wire(wire.kind).ok_or(wire.kind)?,
-            flags: wire.flags,
-            priority: wire.priority,
-            version: wire.version,
-            handles: wire.handles.get(),
-            method: wire.method.get(),
-            handle: wire.handle.get(),
-            call: wire.call.get(),
-            deadline: wire.deadline.get(),
-            seq: wire.seq.get(),
-            epoch: wire.epoch.get(),
-            caller: wire.caller.get(),
-        })
+        self.len = wire.len.get();
+        self.ext_len = wire.ext_len.get();
+        self.kind = Kind::from_wire(wire.kind).ok_or(wire.kind)?;
+        self.flags = wire.flags;
+        self.priority = wire.priority;
+        self.version = wire.version;
+        self.handles = wire.handles.get();
+        self.method = wire.method.get();
+        self.handle = wire.handle.get();
+        self.call = wire.call.get();
+        self.deadline = wire.deadline.get();
+        self.seq = wire.seq.get();
+        self.epoch = wire.epoch.get();
+        self.caller = wire.caller.get();
+        Ok(())
     }
 
     /// The 64 bytes of this header.

@@ -219,6 +219,32 @@ impl<P: Payload> Broker<P> {
             Input::LogFailed { message } => self.log_failed(turn, message),
             Input::Recording(recording) => self.take_recording(turn, recording),
         }
+        self.settle(turn);
+    }
+
+    /// The same as [`Broker::handle`] with an [`Input::Frame`], for a driver that has the frame in its hands
+    /// and nothing else to do with it: the header is patched where it lies, on its way to whom it goes.
+    ///
+    /// # Panics
+    ///
+    /// As there.
+    #[inline(always)]
+    pub fn handle_frame(
+        &mut self,
+        now: Instant,
+        from: PeerId,
+        header: &mut Header,
+        tail: &P,
+        effects: &mut dyn Effects<P>,
+    ) {
+        let mut turn = Turn { now, effects };
+        self.frame(&mut turn, from, header, tail);
+        self.settle(&mut turn);
+    }
+
+    /// What every input ends with: a slice of the work that is left over.
+    #[inline(always)]
+    fn settle(&mut self, turn: &mut Turn<'_, P>) {
         if !self.work.is_empty() {
             self.work_off(turn);
         }

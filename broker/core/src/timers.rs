@@ -87,6 +87,7 @@ impl<T: Copy> Timers<T> {
         self.entries[id.0 as usize].what.as_ref()
     }
 
+    #[inline(always)]
     pub(crate) fn insert(&mut self, at: Instant, what: T) -> TimerId {
         let entry = Entry { at, place: NONE, prev: NONE, next: NONE, what: Some(what) };
         let slot = match self.free.pop() {
@@ -100,7 +101,18 @@ impl<T: Copy> Timers<T> {
             }
         };
         self.soonest = self.soonest.min(at);
-        let mut before = self.last;
+        let before = self.last;
+        if before == NONE || self.entries[before as usize].at <= at {
+            self.join(slot, before);
+            return TimerId(slot);
+        }
+        self.insert_before(at, slot, before)
+    }
+
+    /// Sets an entry that comes before the last one of the line.
+    #[inline(never)]
+    fn insert_before(&mut self, at: Instant, slot: u32, last: u32) -> TimerId {
+        let mut before = last;
         for _ in 0..STEPS_MAX {
             if before == NONE || self.entries[before as usize].at <= at {
                 self.join(slot, before);

@@ -12,7 +12,7 @@ impl State {
     /// Delivers the messages of a batch as if each had come alone; each gives back its share of the
     /// room that the frame took. A server that takes batches apart itself gets it whole.
     pub(crate) fn deliver_batch(&mut self, serving: u64, frame: Frame<'_>, leader: Awaits) {
-        let room = frame_bytes(&frame.header);
+        let room = frame_bytes(frame.header);
         if Parts::of(frame.payload()).count_whole().is_none() {
             // SPEC 2.9: one that is malformed is dropped.
             self.session.consumed(frame.header.handle, room);
@@ -21,7 +21,7 @@ impl State {
         if self.server(serving).is_some_and(|server| server.takes_batches) {
             return self.deliver(serving, None, frame, leader);
         }
-        let mut header = frame.header;
+        let mut header = *frame.header;
         header.flags &= !flags::BATCH;
         header.deadline = self.session.to_our_time(header.deadline);
         let tail = frame.tail();

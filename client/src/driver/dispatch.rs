@@ -61,7 +61,7 @@ impl State {
     /// Ends a call of a pipeline, if it is one, by a short reply.
     #[inline]
     fn take_mail(&mut self, frame: &Frame<'_>) -> bool {
-        let tag = self.session.end_plainly(&frame.header, |tag| MailId::of_tag(tag).is_some());
+        let tag = self.session.end_plainly(frame.header, |tag| MailId::of_tag(tag).is_some());
         let Some(mail) = tag.and_then(MailId::of_tag) else { return false };
         self.post(mail, |mailbox, call| mailbox.put_short(call, frame.header.epoch, frame.payload()));
         true
@@ -119,7 +119,7 @@ impl State {
     #[inline]
     fn raw(&self, epoch: u64, frame: Frame<'_>) -> RawReply {
         let handles = frame.handles();
-        let facts = says_more(&frame.header).then(|| Box::new(Facts::of(&frame)));
+        let facts = says_more(frame.header).then(|| Box::new(Facts::of(&frame)));
         RawReply { epoch, payload: frame.into_payload(), handles, connection: self.link.connection, facts }
     }
 
@@ -135,8 +135,8 @@ impl State {
         frame: Frame<'_>,
         leader: Awaits,
     ) {
-        let mut header = frame.header;
-        header.deadline = self.session.to_our_time(header.deadline);
+        let header = frame.header;
+        let deadline = self.session.to_our_time(header.deadline);
         let extensions: Box<[u8]> =
             if header.ext_len == 0 { Box::default() } else { frame.tail().extensions.into() };
         if let (Some(request), Some(kind)) = (request, unknown_critical(&extensions)) {
@@ -147,10 +147,11 @@ impl State {
         }
         let handles = frame.handles();
         let connection = self.link.connection;
-        let room = crate::session::frame_bytes(&header);
+        let room = crate::session::frame_bytes(header);
         let delivery = match self.spare.pop() {
             Some(mut delivery) => {
-                delivery.header = header;
+                delivery.header = *header;
+                delivery.header.deadline = deadline;
                 delivery.room = room;
                 delivery.request = request;
                 delivery.extensions = extensions;
@@ -160,6 +161,7 @@ impl State {
                 delivery
             }
             None => {
+                let header = Header { deadline, ..*header };
                 let payload = frame.into_payload();
                 Box::new(Delivery { header, room, request, extensions, payload, handles, connection })
             }
@@ -292,7 +294,7 @@ fn says_more(header: &Header) -> bool {
 fn is_plain(frame: &Frame<'_>) -> bool {
     frame.header.kind == Kind::Reply
         && frame.header.handles == 0
-        && !says_more(&frame.header)
+        && !says_more(frame.header)
         && Mailbox::is_short(frame.payload())
 }
 

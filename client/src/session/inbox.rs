@@ -5,7 +5,7 @@
 //! then only as much is received as shows its header, and the rest goes to its place.
 
 use switchboard_protocol::{
-    Extensions, FRAME_BYTES_MAX, FrameError, HEADER_BYTES, HandleEntry, Header, Parsed, Parser, Tail, padded,
+    Extensions, FRAME_BYTES_MAX, FrameError, HEADER_BYTES, HandleEntry, Header, Kind, Parser, Tail, padded,
 };
 
 use crate::payload::{Kept, Payload, take_buffer};
@@ -30,13 +30,15 @@ pub struct Inbox {
     expects_large: bool,
     frame_bytes_max: usize,
     extension_checked: bool,
+    /// That of the frame that is lent: each is read into the same place, and looked at there.
+    header: Header,
 }
 
 /// One whole frame.
 #[derive(Debug)]
 pub struct Frame<'a> {
     /// Its header.
-    pub header: Header,
+    pub header: &'a Header,
     bytes: Bytes<'a>,
 }
 
@@ -77,6 +79,7 @@ impl Inbox {
             expects_large: false,
             frame_bytes_max: 64 << 10,
             extension_checked: false,
+            header: Header::new(Kind::Goodbye),
         }
     }
 
@@ -137,7 +140,10 @@ impl Inbox {
             return Ok(self.take_large());
         }
         let bytes = &self.bytes[self.start..self.end];
-        let Parsed::Header(header) = Parser::header(bytes)? else { return Ok(None) };
+        if !Parser::read(bytes, &mut self.header)? {
+            return Ok(None);
+        }
+        let header = &self.header;
         if header.len as usize > self.frame_bytes_max {
             return Err(FrameError::Length(header.len));
         }
@@ -178,10 +184,9 @@ impl Inbox {
         }
         self.extension_checked = false;
         self.expects_large = frame.len() >= LARGE_FRAME_BYTES;
-        let Ok(Parsed::Header(header)) = Parser::header(&frame) else {
-            unreachable!("its header was read before it got a buffer of its own");
-        };
-        Some(Frame { header, bytes: Bytes::Own(Kept(frame)) })
+        let is_read = Parser::read(&frame, &mut self.header);
+        assert_eq!(is_read, Ok(true), "its header was read before it got a buffer of its own");
+        Some(Frame { header: &self.header, bytes: Bytes::Own(Kept(frame)) })
     }
 
     /// Bytes that wait for the rest of their frame.
@@ -195,8 +200,8 @@ impl Frame<'_> {
     #[inline]
     pub fn tail(&self) -> Tail<'_> {
         match &self.bytes {
-            Bytes::Lent(tail) => Tail::of(&self.header, tail),
-            Bytes::Own(frame) => Tail::of(&self.header, &frame.0[HEADER_BYTES..self.header.len as usize]),
+            Bytes::Lent(tail) => Tail::of(self.header, tail),
+            Bytes::Own(frame) => Tail::of(self.header, &frame.0[HEADER_BYTES..self.header.len as usize]),
         }
     }
 
@@ -215,7 +220,7 @@ impl Frame<'_> {
     #[inline]
     pub fn into_payload(self) -> Payload {
         match self.bytes {
-            Bytes::Lent(tail) => Payload::copy_from(Tail::of(&self.header, tail).payload),
+            Bytes::Lent(tail) => Payload::copy_from(Tail::of(self.header, tail).payload),
             Bytes::Own(mut frame) => {
                 let end = self.header.len as usize;
                 Payload::part_of(std::mem::take(&mut frame.0), end - self.header.payload_len(), end)
@@ -227,7 +232,7 @@ impl Frame<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use switchboard_protocol::{Kind, write_frame};
+    use switchboard_protocol::write_frame;
 
     fn frame(call: u64, payload: &[u8]) -> Vec<u8> {
         let mut bytes = Vec::new();
