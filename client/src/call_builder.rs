@@ -287,6 +287,11 @@ impl<'a> CallBuilder<'a> {
         self.payload
     }
 
+    /// Whether nothing is said of when it is to end.
+    pub(crate) fn has_default_timeout(&self) -> bool {
+        matches!(self.timeout, Timeout::Default)
+    }
+
     pub(crate) fn target(&self) -> &'a Arc<Target> {
         &self.service.target
     }

@@ -1,12 +1,13 @@
 //! Pushing a message to a queue (SPEC 10.3).
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use switchboard_protocol::queue::{GROUP_KEY_BYTES_MAX, Level, PushOptions, QueueMethod};
 use switchboard_protocol::{Extension, Outcome, extension_type};
 
-use crate::driver::{CallParams, RawReply, Until, after};
+use crate::driver::{CallParams, RawReply, Target, Until, after};
 use crate::queue::{nanoseconds, nothing_to_push};
 use crate::session::Method;
 use crate::topic::level_of;
@@ -201,9 +202,20 @@ impl<'a> PushBuilder<'a> {
         self.request.params(false, &[], 0).deadline
     }
 
-    #[cfg(feature = "tokio")]
-    pub(crate) fn target(&self) -> &'a std::sync::Arc<crate::driver::Target> {
+    pub(crate) fn target(&self) -> &'a Arc<Target> {
         self.request.target()
+    }
+
+    pub(crate) fn has_default_timeout(&self) -> bool {
+        self.request.has_default_timeout()
+    }
+
+    /// Its priority and its payload, if nothing else is said of it.
+    pub(crate) fn only_priority(&self) -> Option<(u8, &'a [u8])> {
+        let PushOptions { priority, ttl_ns, delay_ns } = self.options;
+        let more = ttl_ns != 0 || delay_ns != 0 || self.group.is_some() || self.producer.is_some();
+        let is_plain = !more && !self.is_batch && self.has_default_timeout();
+        is_plain.then(|| (priority, self.request.payload_bytes()))
     }
 }
 
@@ -237,6 +249,11 @@ impl PendingPush {
 }
 
 impl Pushed {
+    /// By a broker that says nothing else of it.
+    pub(crate) fn plain(log_position: u64) -> Self {
+        Self { position: 0, level: Level::default(), log_position, duplicate: false }
+    }
+
     pub(crate) fn of(mut reply: RawReply) -> Self {
         let facts = reply.take_facts();
         Self {

@@ -15,7 +15,9 @@ use switchboard_protocol::{Extension, ObjectKind, Outcome, Verb, extension_type,
 use crate::driver::{CallParams, RawReply, Target};
 use crate::session::Method;
 use crate::topic::level_of;
-use crate::{Board, CallError, ConsumeBuilder, Context, Leased, Peek, PushBuilder, Pushed, Service};
+use crate::{
+    Board, CallError, ConsumeBuilder, Context, Leased, Peek, PushBuilder, PushPipeline, Pushed, Service,
+};
 
 /// A queue to be pushed to and popped from; made by [`Board::queue`]. Cheap to clone.
 ///
@@ -325,6 +327,16 @@ impl Queue {
         PushBuilder::new(&self.pusher, payload.as_ref())
     }
 
+    /// Keeps up to `depth` pushes open from one thread, sent and answered many at a time: the way to push
+    /// fast.
+    ///
+    /// # Errors
+    ///
+    /// `NoOwner` where the queue does not exist, `Denied`, `PeerDied`.
+    pub fn pipeline(&self, depth: usize) -> Result<PushPipeline, CallError> {
+        PushPipeline::new(self, depth)
+    }
+
     /// Takes the next message, under a lease that lasts as long as this connection does; waits until
     /// there is one. (A deadline that is inherited holds.)
     ///
@@ -425,12 +437,15 @@ impl Queue {
     /// `NoOwner` where it does not exist, `Denied` for who may neither pop nor push.
     pub fn stat(&self) -> Result<QueueInfo, CallError> {
         let reply = match self.operate(&self.popper, QueueMethod::Stat, &[]) {
-            Err(error) if error.outcome == Outcome::Denied => {
-                self.operate(&self.pusher, QueueMethod::Stat, &[])?
-            }
+            Err(error) if error.outcome == Outcome::Denied => return self.stat_by_pusher(),
             reply => reply?,
         };
         decode(&reply, "QueueInfo")
+    }
+
+    /// What is in it, for who may push.
+    pub(crate) fn stat_by_pusher(&self) -> Result<QueueInfo, CallError> {
+        decode(&self.operate(&self.pusher, QueueMethod::Stat, &[])?, "QueueInfo")
     }
 
     /// Brings dead letters back to where they came from, at most `count`, or all for 0. On a queue of
@@ -466,7 +481,6 @@ impl Queue {
         &self.popper
     }
 
-    #[cfg(feature = "tokio")]
     pub(crate) fn pusher(&self) -> &Service {
         &self.pusher
     }
