@@ -76,7 +76,7 @@ pub use pipeline::Pipeline;
 pub use push::{PendingPush, PushBuilder, Pushed};
 pub use push_pipeline::PushPipeline;
 pub use queue::{Acked, Queue, QueueBuilder};
-pub use reply::Reply;
+pub use reply::{LentReply, Reply};
 pub use request::{ItemError, Request, Response};
 pub use serve::ServeBuilder;
 pub use server::Server;

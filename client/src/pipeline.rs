@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::driver::{Awaits, Ended, Guard, MailId, Mailbox, Patience, Shared, Until};
 use crate::session::CallSpec;
-use crate::{CallBuilder, CallError, Context, Reply, Service};
+use crate::{CallBuilder, CallError, Context, LentReply, Reply, Service};
 
 /// Keeps up to `depth` calls open from one thread. Calls that are submitted are sent together, and
 /// whatever ends were read together are handed over together, in the order in which they came. Made by
@@ -141,7 +141,10 @@ impl Pipeline {
     /// # Errors
     ///
     /// None now; ends of calls, errors included, go to `each`.
-    pub fn wait(&mut self, mut each: impl FnMut(u64, Result<Reply, CallError>)) -> Result<usize, CallError> {
+    pub fn wait(
+        &mut self,
+        mut each: impl FnMut(u64, Result<LentReply<'_>, CallError>),
+    ) -> Result<usize, CallError> {
         if self.open == 0 {
             return Ok(0);
         }
@@ -171,8 +174,8 @@ impl Pipeline {
             free.push(call);
             let tag = tags[call as usize];
             match end {
-                Ended::Short { epoch, payload } => each(tag, Ok(Reply::short(epoch, payload))),
-                Ended::Other(end) => each(tag, end.map(|reply| Reply::of(&board, reply))),
+                Ended::Short { epoch, payload } => each(tag, Ok(LentReply::short(epoch, payload))),
+                Ended::Other(end) => each(tag, end.map(|reply| LentReply::whole(Reply::of(&board, reply)))),
             }
         });
         Ok(count)

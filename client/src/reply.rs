@@ -16,6 +16,58 @@ pub struct Reply {
     handles: Vec<Handle>,
 }
 
+/// The successful end of a call of a [`crate::Pipeline`]. Reads as its payload, which is still where it was
+/// received; [`LentReply::into_reply`] keeps it.
+pub struct LentReply<'a>(Lent<'a>);
+
+enum Lent<'a> {
+    /// One of nothing but its payload.
+    Short {
+        epoch: u64,
+        payload: &'a [u8],
+    },
+    Whole(Reply),
+}
+
+impl<'a> LentReply<'a> {
+    #[inline]
+    pub(crate) fn short(epoch: u64, payload: &'a [u8]) -> Self {
+        Self(Lent::Short { epoch, payload })
+    }
+
+    #[inline]
+    pub(crate) fn whole(reply: Reply) -> Self {
+        Self(Lent::Whole(reply))
+    }
+
+    /// The payload.
+    #[inline]
+    pub fn payload(&self) -> &[u8] {
+        match &self.0 {
+            Lent::Short { payload, .. } => payload,
+            Lent::Whole(reply) => reply.payload(),
+        }
+    }
+
+    /// As [`Reply::epoch`].
+    pub fn epoch(&self) -> Epoch {
+        match &self.0 {
+            Lent::Short { epoch, .. } => Epoch(*epoch),
+            Lent::Whole(reply) => reply.epoch(),
+        }
+    }
+
+    /// The reply, kept, with the handles that came with it.
+    pub fn into_reply(self) -> Reply {
+        match self.0 {
+            Lent::Short { epoch, payload } => {
+                Reply { payload: Payload::copy_from(payload), epoch, handles: Vec::new() }
+            }
+            Lent::Whole(reply) => reply,
+        }
+    }
+}
+
 impl Reply {
     #[inline]
     pub(crate) fn of(board: &Arc<Shared>, raw: RawReply) -> Self {
@@ -25,12 +77,6 @@ impl Reply {
             Handle::received(board, &raw.handles, raw.connection)
         };
         Self { payload: raw.payload, epoch: raw.epoch, handles }
-    }
-
-    /// One of nothing but its payload.
-    #[inline]
-    pub(crate) fn short(epoch: u64, payload: &[u8]) -> Self {
-        Self { payload: Payload::copy_from(payload), epoch, handles: Vec::new() }
     }
 
     /// The payload.
@@ -62,6 +108,20 @@ impl Reply {
     /// Takes the handles out.
     pub fn take_handles(&mut self) -> Vec<Handle> {
         std::mem::take(&mut self.handles)
+    }
+}
+
+impl Deref for LentReply<'_> {
+    type Target = [u8];
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        self.payload()
+    }
+}
+
+impl fmt::Debug for LentReply<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LentReply").field("payload", &self.payload()).field("epoch", &self.epoch()).finish()
     }
 }
 

@@ -24,14 +24,24 @@ impl State {
         let mut deliveries = 0;
         self.is_paused = false;
         let why = loop {
-            match inbox.next_frame() {
+            // Looked at where it is: a frame is large, and moving it costs as much as all else here.
+            let frame = match inbox.next_frame() {
+                Ok(Some(frame)) => frame,
                 Ok(None) => {
                     self.inbox = Some(inbox);
                     return;
                 }
-                // Looked at where it is: a frame is large, and moving it costs as much as all else here.
-                Ok(Some(frame)) if is_plain(&frame) && self.take_mail(&frame) => {}
-                Ok(Some(frame)) => match self.session.handle(0, frame) {
+                Err(error) => break error.to_string(),
+            };
+            if is_plain(&frame) && self.take_mail(&frame) {
+                continue;
+            }
+            let server = match self.session.take_request(&frame) {
+                Ok(Some((serving, request))) => {
+                    self.deliver(serving, Some(request), frame, leader);
+                    Some(serving)
+                }
+                Ok(None) => match self.session.handle(0, frame) {
                     Ok(Some(Event::Goodbye(farewell))) => {
                         break match farewell.reason {
                             GoodbyeReason::Done => farewell.message,
@@ -39,20 +49,23 @@ impl State {
                         };
                     }
                     Ok(Some(event)) => {
-                        if let Event::Request { serving, .. } | Event::Message { serving, .. } = event {
-                            deliveries += u32::from(leader == Awaits::Server(serving));
-                        }
+                        let server =
+                            if let Event::Message { serving, .. } = event { Some(serving) } else { None };
                         self.dispatch(event, leader);
-                        if deliveries == DELIVERIES_MAX {
-                            self.is_paused = true;
-                            self.inbox = Some(inbox);
-                            return;
-                        }
+                        server
                     }
-                    Ok(None) => {}
+                    Ok(None) => None,
                     Err(violation) => break violation.to_string(),
                 },
-                Err(error) => break error.to_string(),
+                Err(violation) => break violation.to_string(),
+            };
+            if server.is_some_and(|serving| leader == Awaits::Server(serving)) {
+                deliveries += 1;
+                if deliveries == DELIVERIES_MAX {
+                    self.is_paused = true;
+                    self.inbox = Some(inbox);
+                    return;
+                }
             }
         };
         self.lose(&why);

@@ -93,7 +93,10 @@ impl Calls {
             entry.state = State::Open;
             entry.tag = tag;
             entry.deadline = deadline;
-            entry.note = note;
+            // It is that where the slot is free; a note is large.
+            if !matches!(note, Note::Nothing) {
+                entry.note = note;
+            }
             entry.item = 0;
             entry.granted = 0;
             return CallId { slot, generation: entry.generation };

@@ -8,7 +8,7 @@ use switchboard_protocol::{
 
 use super::calls::{Note, State};
 use super::event::{Answer, Event, Farewell, failure};
-use super::{Frame, Session, Stage, Violation, frame_bytes};
+use super::{Frame, RequestId, Session, Stage, Violation, frame_bytes};
 
 impl Session {
     /// Takes one frame. `now` only matters for the frame that ends the handshake.
@@ -177,14 +177,30 @@ impl Session {
 
     #[inline(always)]
     fn request<'a>(&mut self, frame: Frame<'a>) -> Result<Option<Event<'a>>, Violation> {
-        let header = &frame.header;
+        let begun = self.begin_request(&frame)?;
+        Ok(begun.map(|(serving, request)| Event::Request { serving, request, frame }))
+    }
+
+    /// Takes a request without moving its frame: which serving it is for, and its id. `None` for any other
+    /// frame, and for a request that crossed our Close: that is for [`Session::handle`].
+    #[inline(always)]
+    pub fn take_request(&mut self, frame: &Frame<'_>) -> Result<Option<(u64, RequestId)>, Violation> {
+        let is_request = frame.header.kind == Kind::Call
+            && matches!(self.stage, Stage::Open(_))
+            && self.servings.get(frame.header.handle).is_some();
+        if is_request { self.begin_request(frame) } else { Ok(None) }
+    }
+
+    #[inline(always)]
+    fn begin_request(&mut self, frame: &Frame<'_>) -> Result<Option<(u64, RequestId)>, Violation> {
+        let header = frame.header;
         if header.call == 0 {
             return Err(Violation::Request(0));
         }
         let Some(serving) = self.servings.get(header.handle) else {
             // It crossed our Close. Its caller must not wait for us.
             let request = self.requests.insert(header.call, 0);
-            self.discard_handles(&frame);
+            self.discard_handles(frame);
             let failure = switchboard_protocol::Failure::new("the service has stopped serving");
             self.answer_otherwise(request, Outcome::Abandoned, &failure);
             return Ok(None);
@@ -194,8 +210,7 @@ impl Session {
         }
         serving.outstanding += 1;
         let tag = serving.tag;
-        let request = self.requests.insert(header.call, header.handle);
-        Ok(Some(Event::Request { serving: tag, request, frame }))
+        Ok(Some((tag, self.requests.insert(header.call, header.handle))))
     }
 
     #[inline(always)]

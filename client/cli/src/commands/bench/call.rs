@@ -98,9 +98,9 @@ pub(crate) fn many_at_once(
             started += 1;
         }
         pipeline.wait(|tag, end| {
-            let verified = match end {
+            let verified = match &end {
                 Ok(reply) => verify(reply.payload(), open[tag as usize].number, size),
-                Err(error) => Err(error),
+                Err(error) => Err(error.clone()),
             };
             match verified {
                 Ok(()) => ended.push(tag),
