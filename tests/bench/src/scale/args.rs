@@ -1,6 +1,7 @@
 //! What can be said behind `tests/bench/run --scale`.
 
 use crate::work;
+use clap::ValueEnum as _;
 
 /// Measures how Switchboard scales: starts, idle connections, names, long queues, many subscriptions, fan-out,
 /// and calls beside a durable queue. Ratios, each the median of rounds in which both sides take turns.
@@ -49,6 +50,11 @@ impl What {
     /// Every measurement, in the order of the table.
     pub const ALL: [What; 7] =
         [What::Start, What::Idle, What::Queued, What::Patterns, What::FanOut, What::Filling, What::InFlight];
+
+    /// As it is said behind `--only`.
+    pub fn name(self) -> String {
+        self.to_possible_value().expect("none is hidden").get_name().to_string()
+    }
 }
 
 /// A fault planted to see this measuring fail.

@@ -8,7 +8,7 @@ use super::row::{Row, middle};
 use super::wire::Wire;
 use crate::payload;
 use crate::process::{Role, wait_done};
-use crate::work::{Plant, SUBSCRIBERS, Tally};
+use crate::work::{SUBSCRIBERS, Tally};
 use anyhow::{Context, Result, ensure};
 use std::path::Path;
 use std::time::Duration;
@@ -50,16 +50,10 @@ pub fn measure(bench: &Bench) -> Result<Vec<Row>> {
     let mut published = 0;
     for _ in 0..bench.rounds() {
         for (shape, costs) in shapes.into_iter().zip(&mut costs) {
-            let really = match shape {
-                _ if !bench.burdens() => shape,
-                Shape { frames: 1, messages_each } => Shape { frames: messages_each, messages_each: 1 },
-                _ => Shape { frames: 1, messages_each: 1 },
-            };
             let turns = bench.many(1000);
             let began = daemon.cpu_ns()?;
-            let plant = bench.plant.of_messages();
             let mut publisher = Role::fork("publisher", &bench.pinned, LIMIT, |_| {
-                publish(&daemon.socket, really, turns, published, plant)
+                publish(&daemon.socket, shape, turns, published, bench)
             })?;
             let mut others: Vec<&mut Role> = subscribers.iter_mut().collect();
             let messages = wait_done(&mut [&mut publisher], &mut others)?[0].count;
@@ -90,17 +84,22 @@ pub fn measure(bench: &Bench) -> Result<Vec<Row>> {
 }
 
 /// Publishes so many turns, each answered before the next: so one write of ours is one turn of the broker's.
-fn publish(socket: &Path, shape: Shape, turns: u64, first: u64, plant: Plant) -> Result<Tally> {
+fn publish(socket: &Path, shape: Shape, turns: u64, first: u64, bench: &Bench) -> Result<Tally> {
     let mut wire = Wire::connect(socket, "publisher")?;
     let handle = wire.open(TOPIC, ObjectKind::Topic, &[Verb::Publish])?;
     let mut message = [0; BYTES];
     let mut batch = Vec::new();
+    // A burden: what is to be one turn are as many as it has messages.
+    let (turns, shape) = match bench.burdens() {
+        true => (turns * shape.frames * shape.messages_each, Shape { frames: 1, messages_each: 1 }),
+        false => (turns, shape),
+    };
     let mut number = first;
     for _ in 0..turns {
         for frame in 1..=shape.frames {
             batch.clear();
             for _ in 0..shape.messages_each {
-                if fill(&mut message, number, plant) {
+                if fill(&mut message, number, bench.plant.of_messages()) {
                     write_part(&mut batch, 0, &message);
                 }
                 number += 1;
@@ -121,6 +120,8 @@ fn publish(socket: &Path, shape: Shape, turns: u64, first: u64, plant: Plant) ->
         wire.must_be(&header, Kind::Reply).context("publishing")?;
         ensure!(header.caller == SUBSCRIBERS as u64, "it went to {} subscriptions", header.caller);
     }
+    // Open until this process is killed: the broker is still to be asked about it.
+    std::mem::forget(wire);
     Ok(Tally { count: number - first, ..Tally::default() })
 }
 

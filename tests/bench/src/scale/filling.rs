@@ -51,7 +51,7 @@ pub fn measure(bench: &Bench) -> Result<Vec<Row>> {
     for _ in 0..bench.rounds() {
         let full = durable.fill(bench, &daemon, count, None)?;
         let paced = memory.fill(bench, &daemon, count, Some(full.pace))?;
-        let idle = call_one_by_one(bench, &daemon, &bench.free, count, false)?.p99_ns as f64;
+        let idle = call_one_by_one(&daemon, &bench.free, count, false, Plant::None)?.p99_ns as f64;
         beside.push(full.p99_ns, paced.p99_ns);
         alone.push(full.p99_ns, idle);
         paces.push(full.pace, paced.pace);
@@ -81,7 +81,8 @@ impl Queue {
         filler.wait_ready()?;
         let (first, began) = (self.info(&mut wire, handle)?.pushed, now_ns());
         let burden = bench.burdens() && self.level == Level::Disk;
-        let tally = call_one_by_one(bench, daemon, &bench.free, calls, burden)?;
+        // What is planted is planted in the queue.
+        let tally = call_one_by_one(daemon, &bench.free, calls, burden, Plant::None)?;
         let (pushed, elapsed_ns) = (self.info(&mut wire, handle)?.pushed - first, now_ns() - began);
         filler.must_be_well()?;
         ensure!(pushed > 0, "nothing was pushed to {} meanwhile", self.name);
@@ -110,7 +111,7 @@ impl Queue {
     }
 }
 
-/// Pushes with [`WINDOW`] in flight, or at a pace with at most so many. It is ready when as many were answered.
+/// Pushes with [`WINDOW`] in flight, or at a pace. It is ready when some were answered.
 fn push_for_ever(
     socket: &Path,
     queue: Queue,
@@ -123,25 +124,22 @@ fn push_for_ever(
     let mut message = [0; BYTES];
     let (mut sent, mut answered) = (0, 0);
     let began = now_ns();
+    let due_at = |count: u64| pace.map_or(0, |pace| began + (count as f64 * 1e9 / pace) as u64);
     loop {
-        let due = pace.map_or(u64::MAX, |pace| ((now_ns() - began) as f64 * pace / 1e9) as u64);
-        // At a pace it sends as many at once as the disk answers at once, which is all that are in flight.
-        let goes_on = pace.is_none() || sent + WINDOW <= due;
-        while goes_on && sent < due.min(answered + WINDOW) {
-            if fill(&mut message, sent, plant) {
-                let call = (sent << 32) | (sent % WINDOW);
-                wire.put(
-                    Header { handle, method: QueueMethod::Push as u32, call, ..Header::new(Kind::Call) },
-                    &message,
-                );
-            }
-            sent += 1;
-        }
-        wire.flush()?;
         if sent == answered {
-            let wait = began + ((sent + WINDOW) as f64 * 1e9 / pace.unwrap_or(1e9)) as u64;
-            std::thread::sleep(Duration::from_nanos(wait.saturating_sub(now_ns())));
-            continue;
+            std::thread::sleep(Duration::from_nanos(due_at(sent + WINDOW).saturating_sub(now_ns())));
+        }
+        // At a pace as many go out at once as are in flight: the disk, too, answers many at once.
+        if pace.is_none() || sent == answered {
+            while sent < answered + WINDOW {
+                if fill(&mut message, sent, plant) {
+                    let call = (sent << 32) | (sent % WINDOW);
+                    let method = QueueMethod::Push as u32;
+                    wire.put(Header { handle, method, call, ..Header::new(Kind::Call) }, &message);
+                }
+                sent += 1;
+            }
+            wire.flush()?;
         }
         wire.receive()?;
         while let Some(header) = wire.arrived()? {

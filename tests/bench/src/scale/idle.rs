@@ -24,8 +24,9 @@ pub fn measure(bench: &Bench) -> Result<Vec<Row>> {
     let loaded = Daemon::start(bench, "idle-loaded", "", &bench.pinned)?;
     let plain = Daemon::start(bench, "idle-plain", "", &bench.pinned)?;
     let _echoes = [echo(&loaded, &bench.pinned)?, echo(&plain, &bench.pinned)?];
+    let plant = bench.plant.of_messages();
     // Whatever a first call makes it take, it has taken.
-    call_one_by_one(bench, &loaded, &bench.pinned, 200, false)?;
+    call_one_by_one(&loaded, &bench.pinned, 200, false, plant)?;
 
     let (memory, kernel) = (loaded.memory()?, kernel_bytes()?);
     let mut holder = Role::fork("holder", &bench.free, Duration::from_secs(3600), |reporter| {
@@ -52,7 +53,8 @@ pub fn measure(bench: &Bench) -> Result<Vec<Row>> {
 
     let mut turns = Turns::default();
     for _ in 0..bench.rounds() {
-        let call = |daemon, burden| call_one_by_one(bench, daemon, &bench.pinned, bench.many(4000), burden);
+        let count = bench.many(4000);
+        let call = |daemon, burden| call_one_by_one(daemon, &bench.pinned, count, burden, plant);
         turns.push(call(&loaded, bench.burdens())?.p50_ns as f64, call(&plain, false)?.p50_ns as f64);
     }
     let [with, at] = [connections, names].map(|count| format!("{} 000", count / 1000));

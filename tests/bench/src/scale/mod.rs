@@ -30,7 +30,7 @@ pub fn run(args: &Scale) -> Result<bool> {
     let others = Others::watch();
     let mut rows: Vec<Row> = Vec::new();
     for what in What::ALL.into_iter().filter(|what| args.only.is_empty() || args.only.contains(what)) {
-        rounds::show_progress(&format!("{what:?} …"));
+        rounds::show_progress(&what.name());
         let measured = match what {
             What::Start => start::measure(&bench),
             What::Idle => idle::measure(&bench),
@@ -42,7 +42,7 @@ pub fn run(args: &Scale) -> Result<bool> {
         };
         rounds::show_progress("");
         ensure!(!interrupted(), "interrupted; nothing is reported");
-        rows.extend(measured.unwrap_or_else(|why| vec![Row::failed(&format!("{what:?}"), &why)]));
+        rows.extend(measured.unwrap_or_else(|why| vec![Row::failed(&what.name(), &why)]));
         reap_orphans();
     }
     row::print(&rows, args.json);
@@ -51,9 +51,10 @@ pub fn run(args: &Scale) -> Result<bool> {
         let others = others.share() * 100.0;
         println!("\n{} rounds; other processes used {others:.0} % of the processors{first}.", bench.rounds());
     }
-    let judged = || rows.iter().filter_map(|row| row.met);
+    let failed = rows.iter().any(|row| row.failed);
+    let mut judged = rows.iter().filter_map(|row| row.met).peekable();
     Ok(match args.plant {
-        Plant::Burden => judged().any(|met| met) || rows.iter().any(|row| row.failed),
-        Plant::None | Plant::Corrupt | Plant::Lose => !rows.iter().any(|row| row.failed),
+        Plant::Burden => failed || judged.peek().is_none() || judged.any(|met| met),
+        Plant::None | Plant::Corrupt | Plant::Lose => !failed,
     })
 }
