@@ -6,6 +6,7 @@ use clap::ValueEnum as _;
 /// Measures how Switchboard scales: starts, idle connections, names, long queues, many subscriptions, fan-out,
 /// and calls beside a durable queue. Ratios, each the median of rounds in which both sides take turns.
 #[derive(clap::Args, Debug)]
+#[command(override_usage = "tests/bench/run --scale [OPTIONS]")]
 pub struct Scale {
     /// Rounds in which every side takes its turn; the median counts [default: 11, with --quick 3]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]

@@ -50,7 +50,7 @@ pub fn measure(bench: &Bench) -> Result<Vec<Row>> {
     let mut published = 0;
     for _ in 0..bench.rounds() {
         for (shape, costs) in shapes.into_iter().zip(&mut costs) {
-            let turns = bench.many(1000);
+            let turns = bench.many(300);
             let began = daemon.cpu_ns()?;
             let mut publisher = Role::fork("publisher", &bench.pinned, LIMIT, |_| {
                 publish(&daemon.socket, shape, turns, published, bench)
