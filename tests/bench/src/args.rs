@@ -12,8 +12,12 @@ use std::time::Duration;
 /// candidates take turns in every round, and the median of the rounds is reported, both with all processes
 /// of a candidate on one core (pinned) and left to the kernel (free).
 #[derive(Parser, Debug)]
-#[command(name = "tests/bench/run", after_help = AFTER)]
+#[command(name = "tests/bench/run", after_help = AFTER, args_conflicts_with_subcommands = true)]
+#[command(disable_help_subcommand = true)]
 pub struct Args {
+    /// Something else than the comparison
+    #[command(subcommand)]
+    pub other: Option<Other>,
     /// Rounds in which every candidate takes its turn; the median counts [default: 5, with --quick 2]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub rounds: Option<u32>,
@@ -38,6 +42,13 @@ pub struct Args {
     /// Break one message on purpose, to see that the bench fails
     #[arg(long, value_name = "FAULT", default_value = "none")]
     pub plant: Plant,
+}
+
+/// What else the script does.
+#[derive(clap::Subcommand, Debug)]
+pub enum Other {
+    /// How Switchboard scales: tests/bench/run --scale
+    Scale(crate::scale::args::Scale),
 }
 
 const AFTER: &str = "\

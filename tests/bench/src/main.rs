@@ -12,6 +12,7 @@ mod peer;
 mod process;
 mod results;
 mod rounds;
+mod scale;
 mod stream;
 mod table;
 mod work;
@@ -24,7 +25,11 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     let args = args::Args::parse();
     process::notice_interrupts();
-    match bench(&args) {
+    let measured = match &args.other {
+        Some(args::Other::Scale(scale)) => scale::run(scale),
+        None => bench(&args),
+    };
+    match measured {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(1),
         Err(why) => {

@@ -7,7 +7,7 @@
 use anyhow::{Result, bail, ensure};
 
 /// Marks the last message of a one-way run.
-const END: u64 = 1 << 63;
+pub const END: u64 = 1 << 63;
 const MIX: u64 = 0x9E37_79B9_7F4A_7C15;
 const STEP: u64 = 0xD1B5_4A32_D192_ED03;
 

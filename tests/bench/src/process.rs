@@ -152,6 +152,20 @@ impl Role {
         }
     }
 
+    /// Whether one that goes on for ever still does: else why not.
+    pub fn must_be_well(&mut self) -> Result<()> {
+        let mut fds = [PollFd::from_borrowed_fd(self.reports.as_fd(), PollFlags::IN)];
+        let news =
+            poll(&mut fds, Some(&rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 })).context("a look")?;
+        if news == 0 {
+            return Ok(());
+        }
+        match self.report()? {
+            Report::Failed(why) => Err(anyhow!("{}: {why}", self.name)),
+            Report::Ready | Report::Done(_) => Err(anyhow!("the {} has ended early", self.name)),
+        }
+    }
+
     /// Waits until it is connected and listening.
     pub fn wait_ready(&mut self) -> Result<()> {
         match self.report()? {
@@ -242,6 +256,11 @@ impl Server {
         die_with_the_bench(&mut command, cpus);
         let child = command.spawn().with_context(|| format!("starting {:?}", command.get_program()))?;
         Ok(Server { name: name.to_string(), child, log })
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// Waits until `serves` says yes.

@@ -72,7 +72,7 @@ fn take_turn(candidate: &dyn Candidate, measured: &mut Measured, site: &Site, bu
 }
 
 /// All cores, or the last one: interrupts mostly go to the first.
-fn cpus(mode: Mode) -> Result<CpuSet> {
+pub fn cpus(mode: Mode) -> Result<CpuSet> {
     let cores = all_cores();
     let last = *cores.last().context("the kernel does not tell which cores the bench may use")?;
     let mut set = only(last);
@@ -83,7 +83,7 @@ fn cpus(mode: Mode) -> Result<CpuSet> {
 }
 
 /// One line that is overwritten, for a person only.
-fn show_progress(text: &str) {
+pub fn show_progress(text: &str) {
     let mut terminal = std::io::stderr();
     if terminal.is_terminal() {
         // A terminal that is gone takes nothing with it but this line.

@@ -178,7 +178,7 @@ pub fn now_ns() -> u64 {
 }
 
 /// Fills `message` as number `number`; says whether to send it (a planted fault may damage it or lose it).
-fn prepare(message: &mut [u8], number: u64, last: bool, plant: Plant) -> bool {
+pub fn prepare(message: &mut [u8], number: u64, last: bool, plant: Plant) -> bool {
     payload::fill(message, number, last);
     if plant == Plant::None || number != PLANT_AT {
         return true;

@@ -11,7 +11,7 @@ use serde_json::Value;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
@@ -84,7 +84,7 @@ impl Candidate for Switchboard {
         let socket = site.dir.join("switchboard.sock");
         let mut command = Command::new(programs.join("switchboardd"));
         command.arg("--socket").arg(&socket).arg("--state-dir").arg(site.dir.join("state"));
-        isolate(&mut command, site);
+        isolate(&mut command, &site.dir);
         let mut server = Server::start("switchboardd", command, &site.cpus, &site.dir)?;
         server.wait_until(|| UnixStream::connect(&socket).is_ok())?;
         Ok(Box::new(Running { server, programs, socket, site, speed: &self.speed }))
@@ -92,10 +92,10 @@ impl Candidate for Switchboard {
 }
 
 /// Keeps the user's own configuration and bus out of the measurement.
-fn isolate(command: &mut Command, site: &Site) {
+pub fn isolate(command: &mut Command, dir: &Path) {
     command.env_remove("SWITCHBOARD_SOCKET");
     for variable in ["HOME", "XDG_CONFIG_HOME", "XDG_RUNTIME_DIR"] {
-        command.env(variable, &site.dir);
+        command.env(variable, dir);
     }
 }
 
@@ -149,7 +149,7 @@ impl Running<'_> {
             _ => &mut command,
         };
         command.arg("--json");
-        isolate(&mut command, self.site);
+        isolate(&mut command, &self.site.dir);
         let line = self.run(command, budget)?;
         let value: Value = serde_json::from_str(&line).with_context(|| format!("its JSON: {line:?}"))?;
         ensure!(value["path"] != "direct", "it measured a direct link, though --brokered was asked for");
