@@ -102,12 +102,7 @@ fn buffered(work: Work) -> usize {
         Work::InFlight => 128,
         // Four times what is sent between two wake-ups: the receiver never sleeps before a full buffer.
         Work::OneWay => 4096,
-        Work::Publish
-        | Work::FanOut
-        | Work::Queue
-        | Work::Durable
-        | Work::Durable64
-        | Work::Durable256 => {
+        Work::Publish | Work::FanOut | Work::Queue | Work::Durable | Work::Durable64 | Work::Durable256 => {
             unreachable!("{work:?} is not among what this candidate does")
         }
     }
