@@ -1,78 +1,28 @@
 //! Pushes: messages come into queues, all of a push or nothing (SPEC 10.3 to 10.6, 10.13).
 
 use crate::broker::{Broker, Turn};
-use crate::call::Target;
 use crate::control::Refusal;
 use crate::list::Links;
 use crate::message::{Extra, Message, State};
-use crate::queue::check_extensions;
-use crate::record::{Change, Entry, MarkTaken, Place, Record};
+use crate::record::{Change, Entry, MarkTaken, Record};
 use crate::slab::NONE;
 use crate::storage::Unsafe;
+use crate::wishes::{Part, Wishes, parts_of, wishes_of};
 use crate::{Payload, SendTail};
 use alloc::format;
-use alloc::rc::Rc;
-use alloc::string::{String, ToString};
+use alloc::string::ToString;
 use alloc::vec::Vec;
-use serde::{Deserialize, Serialize};
-use switchboard_protocol::queue::{
-    GROUP_KEY_BYTES_MAX, Level, Overflow, PUSH_QUEUES_MAX, PushOptions, QUEUE_PRIORITIES,
-};
-use switchboard_protocol::{
-    Header, Instant, Kind, Outcome, Parts, PeerId, Tail, Verb, extension_type, flags, padded,
-};
-
-/// A push that waits for room.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(bound = "P: Payload")]
-pub(crate) struct Blocked<P> {
-    pub(crate) call: u32,
-    pub(crate) queue: u32,
-    pub(crate) from: PeerId,
-    pub(crate) user: u32,
-    /// The frame as it came.
-    pub(crate) header: Header,
-    pub(crate) tail: P,
-    /// What it needs.
-    count: u64,
-    bytes: u64,
-    pub(crate) by_queue: Links,
-}
+use switchboard_protocol::queue::{Level, Overflow, PUSH_QUEUES_MAX, PushOptions};
+use switchboard_protocol::{Header, Kind, Outcome, Verb, flags};
 
 /// Whose push it is.
 #[derive(Clone, Copy)]
-enum Pusher {
+pub(crate) enum Pusher {
     /// A frame that has just come from this peer.
     Frame(u32),
     /// A call that has waited for room.
     Call(u32),
 }
-
-/// What a push says beside its messages.
-#[derive(Default)]
-struct Wishes {
-    options: PushOptions,
-    /// Whether it said so itself.
-    has_options: bool,
-    key: Option<Rc<[u8]>>,
-    /// Producer and number.
-    producer: Option<(u64, u64)>,
-}
-
-/// One message of a push.
-struct Part {
-    /// Which of the queues.
-    queue: u32,
-    priority: u8,
-    start: usize,
-    end: usize,
-}
-
-/// Messages in one batch.
-const BATCH_MAX: usize = 16_384;
-
-/// Messages looked at to find one that can make room, where none is ready.
-const DROP_SCAN: usize = 4096;
 
 impl<P: Payload> Broker<P> {
     /// A call with method 1.
@@ -91,7 +41,7 @@ impl<P: Payload> Broker<P> {
         self.push_frame(turn, Pusher::Frame(from), queue, header, tail)
     }
 
-    fn push_frame(
+    pub(crate) fn push_frame(
         &mut self,
         turn: &mut Turn<'_, P>,
         pusher: Pusher,
@@ -339,126 +289,6 @@ impl<P: Payload> Broker<P> {
         }
     }
 
-    // --- room ---
-
-    /// Why so much would not fit into an empty queue, if it would not.
-    fn bound_of(&self, queue: u32, count: u64, bytes: u64) -> Option<String> {
-        let settings = &self.queues.table[queue].settings;
-        if settings.messages_max < count {
-            return Some(format!(
-                "{count} messages; `{}` holds {} (messages_max)",
-                settings.name, settings.messages_max
-            ));
-        }
-        (settings.bytes_max < bytes)
-            .then(|| format!("{bytes} bytes; `{}` holds {} (bytes_max)", settings.name, settings.bytes_max))
-    }
-
-    /// What is said of a full queue.
-    fn full(&self, queue: u32) -> Refusal {
-        let at = &self.queues.table[queue];
-        let settings = &at.settings;
-        let (has, most) = (at.all.len(), settings.messages_max);
-        let bound = if most <= u64::from(has) { "messages_max" } else { "bytes_max" };
-        let message = format!(
-            "`{}` is full ({bound}): {has} messages of {most}, {} bytes of {}",
-            settings.name, at.bytes, settings.bytes_max
-        );
-        (Outcome::Busy, message)
-    }
-
-    /// Of a push to several queues, each must have room now.
-    fn check_one_of_several(&self, queue: u32, count: u64, bytes: u64) -> Result<(), Refusal> {
-        if let Some(why) = self.bound_of(queue, count, bytes) {
-            return Err((Outcome::TooLarge, why));
-        }
-        let it = &self.queues.table[queue];
-        if !it.is_full(count, bytes) && it.blocked.is_empty() {
-            return Ok(());
-        }
-        match it.settings.overflow {
-            // It does not wait: which of its queues would it wait at?
-            Overflow::Reject | Overflow::Block => Err(self.full(queue)),
-            Overflow::DropOldest => self.check_can_drop(queue, count, bytes),
-        }
-    }
-
-    /// Whether leased messages leave enough room if all others go.
-    fn check_can_drop(&self, queue: u32, count: u64, bytes: u64) -> Result<(), Refusal> {
-        let at = &self.queues.table[queue];
-        let leased = u64::from(at.states[State::Leased as usize]);
-        let fits =
-            leased + count <= at.settings.messages_max && at.leased_bytes + bytes <= at.settings.bytes_max;
-        if fits && self.droppable(queue).is_some() { Ok(()) } else { Err(self.full(queue)) }
-    }
-
-    /// The message that makes room: of those that are ready the oldest of the least priority, else the
-    /// oldest that is not leased.
-    fn droppable(&self, queue: u32) -> Option<u32> {
-        let at = &self.queues.table[queue];
-        let listed = match at.ready_bits {
-            0 => None,
-            bits => at.ready[bits.trailing_zeros() as usize].first(),
-        };
-        let returned = at.returned.last_key_value().map(|(&(level, _), _)| level);
-        let returned = returned.and_then(|level| at.returned.range((level, 0)..).next());
-        let rank = |&message: &u32| {
-            let it = &self.queues.messages[message];
-            (it.priority(), it.position)
-        };
-        let ready = listed.into_iter().chain(returned.map(|(_, &message)| message)).min_by_key(rank);
-        ready.or_else(|| {
-            let mut next = at.all.first();
-            let all = core::iter::from_fn(|| {
-                let message = next?;
-                next = self.queues.messages[message].by_queue.next();
-                Some(message)
-            });
-            all.take(DROP_SCAN).find(|&message| self.queues.messages[message].state != State::Leased)
-        })
-    }
-
-    fn drop_oldest(&mut self, now: Instant, queue: u32, gone: &mut Vec<Place>) {
-        let message = self.droppable(queue).expect("what is not leased can make room");
-        let at = &mut self.queues.table[queue];
-        at.counts.dropped += 1;
-        if at.is_logged() {
-            gone.push(Place { queue: at.id, position: self.queues.messages[message].position });
-        }
-        self.remove_message(now, message);
-    }
-
-    /// Whether a user may have so much more in queues.
-    pub(crate) fn check_queued_quota(
-        &self,
-        user: u32,
-        uid: u32,
-        count: u64,
-        bytes: u64,
-    ) -> Result<(), Refusal> {
-        let it = &self.users[user];
-        let busy = |message: String| Err((Outcome::Busy, message));
-        let most = self.limits.of_user(uid).queued_bytes;
-        if most < it.queued_bytes + bytes {
-            return busy(format!(
-                "{bytes} bytes more would pass the {most} that your user may have in queues (limits.user.queued_bytes)"
-            ));
-        }
-        let most = u64::from(self.limits.queued_max);
-        if most < self.queues.messages() + count || most / 2 < u64::from(it.queued) + count {
-            return busy(format!(
-                "of the {most} messages that may be in queues your user has half, or all are there (limits.queued_max)"
-            ));
-        }
-        let most = self.limits.queued_bytes_max;
-        if most < self.queues.bytes + bytes || most / 2 < it.queued_bytes + bytes {
-            return busy(format!(
-                "of the {most} bytes that may be in queues your user has half, or all are there (limits.queued_bytes_max)"
-            ));
-        }
-        Ok(())
-    }
-
     // --- answers ---
 
     /// A push that was taken before (SPEC 10.13).
@@ -539,98 +369,6 @@ impl<P: Payload> Broker<P> {
         self.push(turn, to, header, SendTail::Own(body));
         self.erase_call(turn, call);
     }
-
-    // --- waiting for room ---
-
-    /// A push waits for room in a full queue.
-    #[expect(clippy::too_many_arguments, reason = "a push and what it needs")]
-    fn block(
-        &mut self,
-        turn: &mut Turn<'_, P>,
-        pusher: Pusher,
-        from: u32,
-        queue: u32,
-        header: Header,
-        tail: P,
-        count: u64,
-        bytes: u64,
-    ) -> Result<(), Refusal> {
-        assert!(matches!(pusher, Pusher::Frame(_)), "who has waited is let in when there is room");
-        if header.flags & flags::NO_WAIT != 0 {
-            return Err(self.full(queue));
-        }
-        let charge = padded(header.len as usize) as u64;
-        self.check_waiting_quota(from, charge)?;
-        let call = self.enter_call(turn, from, NONE, &header);
-        let peer = self.peer_mut(from);
-        peer.waiting += 1;
-        let (from, user) = (peer.id, peer.user);
-        self.users[user].waiting += 1;
-        self.users[user].buffered_bytes += charge;
-        self.buffered_bytes += charge;
-        self.counters.waited += 1;
-        let blocked = self.queues.blocked.insert(Blocked {
-            call,
-            queue,
-            from,
-            user,
-            header,
-            tail: tail.keep(),
-            count,
-            bytes,
-            by_queue: Links::OUT,
-        });
-        self.calls[call].target = Target::Push(blocked);
-        let line = &mut self.queues.table[queue].blocked;
-        line.push(&mut self.queues.blocked, blocked, |blocked| &mut blocked.by_queue);
-        Ok(())
-    }
-
-    /// Takes a push that waits out of its line, and gives back what it was charged.
-    fn take_blocked(&mut self, turn: &mut Turn<'_, P>, blocked: u32) -> Blocked<P> {
-        let queue = self.queues.blocked[blocked].queue;
-        let line = &mut self.queues.table[queue].blocked;
-        line.remove(&mut self.queues.blocked, blocked, |blocked| &mut blocked.by_queue);
-        let it = self.queues.blocked.remove(blocked);
-        self.peer_mut(it.from.slot).waiting -= 1;
-        self.users[it.user].waiting -= 1;
-        self.unbuffer(turn, it.user, padded(it.header.len as usize) as u64);
-        it
-    }
-
-    /// The call of a push that waits for room is being erased.
-    pub(crate) fn end_blocked_push(&mut self, turn: &mut Turn<'_, P>, blocked: u32) {
-        let it = self.take_blocked(turn, blocked);
-        // It may have held up others for which there is room.
-        if self.queues.table[it.queue].object != NONE {
-            self.stir(it.queue);
-        }
-    }
-
-    /// A push that has waited is taken now; its call goes on otherwise.
-    fn leave_blocked(&mut self, turn: &mut Turn<'_, P>, call: u32) {
-        if let Target::Push(blocked) = self.calls[call].target {
-            self.take_blocked(turn, blocked);
-            self.calls[call].target = Target::Nowhere;
-        }
-    }
-
-    /// Lets in those who wait for room, first come first served.
-    pub(crate) fn admit_blocked(&mut self, turn: &mut Turn<'_, P>, queue: u32) {
-        while let Some(blocked) = self.queues.table[queue].blocked.first() {
-            let it = &self.queues.blocked[blocked];
-            let at = &self.queues.table[queue];
-            let never = at.settings.messages_max < it.count || at.settings.bytes_max < it.bytes;
-            let block = at.settings.overflow == Overflow::Block;
-            if block && !never && at.is_full(it.count, it.bytes) {
-                break;
-            }
-            let (call, header, tail) = (it.call, it.header, it.tail.clone());
-            if let Err((outcome, message)) = self.push_frame(turn, Pusher::Call(call), queue, header, tail) {
-                self.end_by_broker(turn, call, outcome, &message);
-            }
-        }
-    }
 }
 
 /// Messages and bytes of a push.
@@ -646,82 +384,4 @@ struct Made {
     words: Vec<u64>,
     /// The answer of a push to several queues.
     positions: Vec<u8>,
-}
-
-/// Reads the extensions of a push; those handles that QUEUES has are read by who can.
-fn wishes_of<'a>(header: &Header, bytes: &'a [u8]) -> Result<(Wishes, Option<&'a [u8]>), Refusal> {
-    use extension_type::{GROUP, METHOD_NAME, PRODUCER, PUSH, QUEUES};
-    let invalid = |message: &str| (Outcome::Invalid, message.to_string());
-    let tail = Tail::of(header, bytes);
-    check_extensions(&tail, &[METHOD_NAME, PUSH, GROUP, PRODUCER, QUEUES])?;
-    let mut wishes = Wishes::default();
-    let mut further = None;
-    for extension in tail.extensions().into_iter().flatten() {
-        let value = extension.value;
-        match extension.kind {
-            PUSH => {
-                wishes.options = PushOptions::from_bytes(value)
-                    .ok_or_else(|| invalid("the extension PUSH is 20 bytes, 3 of them zeros (SPEC 2.5)"))?;
-                wishes.has_options = true;
-            }
-            GROUP => {
-                if value.is_empty() || GROUP_KEY_BYTES_MAX < value.len() {
-                    return Err(invalid("the key of a group is 1 to 128 bytes (SPEC 2.5)"));
-                }
-                wishes.key = Some(Rc::from(value));
-            }
-            PRODUCER => {
-                let Some((producer, number)) = value.split_first_chunk::<8>() else {
-                    return Err(invalid("the extension PRODUCER is 16 bytes (SPEC 2.5)"));
-                };
-                let number: [u8; 8] = number
-                    .try_into()
-                    .map_err(|_| invalid("the extension PRODUCER is 16 bytes (SPEC 2.5)"))?;
-                wishes.producer = Some((u64::from_le_bytes(*producer), u64::from_le_bytes(number)));
-            }
-            QUEUES => further = Some(value),
-            _ => {}
-        }
-    }
-    check_priority(wishes.options.priority)?;
-    Ok((wishes, further))
-}
-
-fn check_priority(priority: u8) -> Result<(), Refusal> {
-    if priority < QUEUE_PRIORITIES {
-        return Ok(());
-    }
-    Err((Outcome::Invalid, format!("priority {priority}; a queue has 0 to 31 (SPEC 10.4)")))
-}
-
-/// The messages of a batch: where each is, and where it goes.
-fn parts_of(header: &Header, bytes: &[u8], wishes: &Wishes, queues: usize) -> Result<Vec<Part>, Refusal> {
-    let payload = Tail::of(header, bytes).payload;
-    let count = Parts::of(payload).count_whole();
-    let Some(count) = count.map(|count| count as usize) else {
-        let message = "the payload is no batch: empty, or not exactly its messages (SPEC 2.9)".to_string();
-        return Err((Outcome::Invalid, message));
-    };
-    if BATCH_MAX < count {
-        return Err((Outcome::TooLarge, format!("{count} messages in one push; at most {BATCH_MAX}")));
-    }
-    let mut parts = Vec::with_capacity(count);
-    let mut at = bytes.len() - payload.len();
-    for part in Parts::of(payload) {
-        let [priority, queue, 0, 0] = part.attribute.to_le_bytes() else {
-            let message = format!("attribute {:#x} has bits that mean nothing (SPEC 10.3)", part.attribute);
-            return Err((Outcome::Invalid, message));
-        };
-        if queues <= usize::from(queue) {
-            let message = format!("a message for queue {queue} of {queues} (SPEC 10.3)");
-            return Err((Outcome::Invalid, message));
-        }
-        let priority = if wishes.has_options { wishes.options.priority } else { priority };
-        check_priority(priority)?;
-        let start = at + switchboard_protocol::PART_HEADER_BYTES;
-        let end = start + part.payload.len();
-        parts.push(Part { queue: queue.into(), priority, start, end });
-        at += switchboard_protocol::part_bytes(part.payload.len());
-    }
-    Ok(parts)
 }

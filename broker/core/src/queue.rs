@@ -1,6 +1,7 @@
 //! Queues: every message to one consumer (SPEC 10). What a queue is, how it is made and deleted, and
 //! who deals with which call on it.
 
+use crate::blocked::Blocked;
 use crate::broker::{Broker, Turn, Work};
 use crate::consumer::Consumer;
 use crate::control::{Answer, Refusal};
@@ -10,7 +11,6 @@ use crate::handle::Loss;
 use crate::lease::Lease;
 use crate::list::List;
 use crate::message::{DELIVERIES_MAX, Due, Extra, Message, STATES, State};
-use crate::push::Blocked;
 use crate::record::{Delivered, Place, QueueMade, Record};
 use crate::slab::{NONE, Slab};
 use crate::storage::Thing;
