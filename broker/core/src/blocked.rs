@@ -7,6 +7,7 @@ use crate::control::Refusal;
 use crate::list::Links;
 use crate::push::Pusher;
 use crate::slab::NONE;
+use crate::wishes::Load;
 use serde::{Deserialize, Serialize};
 use switchboard_protocol::queue::Overflow;
 use switchboard_protocol::{Header, PeerId, flags, padded};
@@ -36,10 +37,9 @@ impl<P: Payload> Broker<P> {
         pusher: Pusher,
         from: u32,
         queue: u32,
-        header: Header,
-        tail: P,
-        count: u64,
-        bytes: u64,
+        header: &Header,
+        tail: &P,
+        load: Load,
     ) -> Result<(), Refusal> {
         assert!(matches!(pusher, Pusher::Frame(_)), "who has waited is let in when there is room");
         if header.flags & flags::NO_WAIT != 0 {
@@ -47,7 +47,7 @@ impl<P: Payload> Broker<P> {
         }
         let charge = padded(header.len as usize) as u64;
         self.check_waiting_quota(from, charge)?;
-        let call = self.enter_call(turn, from, NONE, &header);
+        let call = self.enter_call(turn, from, NONE, header);
         let peer = self.peer_mut(from);
         peer.waiting += 1;
         let (from, user) = (peer.id, peer.user);
@@ -60,10 +60,10 @@ impl<P: Payload> Broker<P> {
             queue,
             from,
             user,
-            header,
-            tail: tail.keep(),
-            count,
-            bytes,
+            header: *header,
+            tail: tail.clone().keep(),
+            count: load.count,
+            bytes: load.bytes,
             by_queue: Links::OUT,
         });
         self.calls[call].target = Target::Push(blocked);
@@ -112,7 +112,8 @@ impl<P: Payload> Broker<P> {
                 break;
             }
             let (call, header, tail) = (it.call, it.header, it.tail.clone());
-            if let Err((outcome, message)) = self.push_frame(turn, Pusher::Call(call), queue, header, tail) {
+            if let Err((outcome, message)) = self.push_frame(turn, Pusher::Call(call), queue, &header, &tail)
+            {
                 self.end_by_broker(turn, call, outcome, &message);
             }
         }

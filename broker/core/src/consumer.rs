@@ -6,6 +6,7 @@ use crate::control::Refusal;
 use crate::list::Links;
 use crate::message::State;
 use crate::peer::Stage;
+use crate::queue::Queues;
 use crate::record::Delivered;
 use crate::slab::NONE;
 use crate::walk::Walk;
@@ -14,7 +15,7 @@ use alloc::format;
 use alloc::rc::Rc;
 use alloc::string::ToString;
 use serde::{Deserialize, Serialize};
-use switchboard_protocol::queue::{LeaseId, LeaseKind, Pop};
+use switchboard_protocol::queue::{LeaseKind, Pop};
 use switchboard_protocol::{
     EXTENSION_BYTES_MAX, Extensions, ExtensionsBuilder, HEADER_BYTES, Header, Kind, Outcome, PeerId, decode,
     encode, extension_type, flags,
@@ -211,73 +212,127 @@ impl<P: Payload> Broker<P> {
     }
 
     /// Gives what is ready to those whose turn it is.
-    #[inline]
     pub(crate) fn feed_consumers(&mut self, turn: &mut Turn<'_, P>, queue: u32) {
         while let Some(consumer) = self.queues.table[queue].hungry.first() {
             let Some(message) = self.next_ready(turn.now, queue) else { break };
-            let call = self.queues.consumers[consumer].call;
-            if self.can_take(self.calls[call].caller.slot) {
-                self.deliver_message(turn, consumer, message);
-            } else {
+            let Consumer { call, ref role, .. } = self.queues.consumers[consumer];
+            let &Role::Pop { lease, lease_ns } = role else { unreachable!("who walks is never hungry") };
+            if !self.can_take(self.calls[call].caller.slot) {
                 self.stall_consumer(consumer);
+                continue;
             }
+            let header = self.next_delivery(call, message);
+            if lease == LeaseKind::None {
+                self.give_away(turn, message, header);
+            } else {
+                self.lend(turn, message, header, lease, lease_ns);
+            }
+            self.end_delivery(turn, consumer, call);
         }
     }
 
-    /// Gives a message to a consumer.
-    fn deliver_message(&mut self, turn: &mut Turn<'_, P>, consumer: u32, message: u32) {
-        let Consumer { call, queue, ref role, .. } = self.queues.consumers[consumer];
-        let Role::Pop { lease, lease_ns } = *role else { unreachable!("who walks is never hungry") };
-        self.unplace(message);
-        let it = &mut self.queues.messages[message];
-        it.set_deliveries(it.deliveries() + 1);
-        let (counts, position) = (it.counts, it.position);
-        let at = &mut self.queues.table[queue];
-        at.counts.delivered += 1;
-        let object = at.object;
-        let (id, ext_len, tail);
-        if lease == LeaseKind::None {
-            self.set_state(message, State::Storing);
-            self.queues.table[queue].counts.acked += 1;
-            self.note_gone(message);
-            (ext_len, tail) = self.shown(message);
-            id = LeaseId { low: 0, high: 0 };
-            self.remove_message(turn.now, message);
-        } else {
-            self.note_delivered(message);
-            self.set_state(message, State::Leased);
-            id = self.new_lease(turn.now, message, self.calls[call].caller.slot, lease, lease_ns);
-            (ext_len, tail) = self.shown(message);
-        }
-        let it = &mut self.calls[call];
-        let stream = it.stream;
+    /// The header of a message's next delivery, but for its lease and its length; it counts from now on.
+    #[inline(always)]
+    fn next_delivery(&mut self, call: u32, message: u32) -> (u32, Header) {
+        let message = &mut self.queues.messages[message];
+        message.set_deliveries(message.deliveries() + 1);
+        self.queues.table[message.queue].counts.delivered += 1;
+        let call = &mut self.calls[call];
         let mut header = Header {
-            method: counts,
-            handle: it.handle,
-            call: it.caller_call,
-            deadline: position,
-            epoch: id.low,
-            caller: id.high,
+            method: message.counts,
+            handle: call.handle,
+            call: call.caller_call,
+            deadline: message.position,
             ..Header::new(Kind::Reply)
         };
-        let to = it.caller.slot;
-        if stream {
-            it.credit -= 1;
-            it.items += 1;
+        if call.stream {
+            call.credit -= 1;
+            call.items += 1;
             header.kind = Kind::Item;
-            header.seq = it.items;
+            header.seq = call.items;
         } else {
             self.counters.outcomes[Outcome::Reply as usize] += 1;
         }
+        (call.caller.slot, header)
+    }
+
+    /// Delivers a message under lease.
+    #[inline(always)]
+    fn lend(
+        &mut self,
+        turn: &mut Turn<'_, P>,
+        message: u32,
+        (to, mut header): (u32, Header),
+        lease: LeaseKind,
+        lease_ns: u64,
+    ) {
+        self.unplace(message);
+        self.note_delivered(message);
+        self.set_state(message, State::Leased);
+        let id = self.new_lease(turn.now, message, to, lease, lease_ns);
+        header.epoch = id.low;
+        header.caller = id.high;
+        let it = &self.queues.messages[message];
+        if !self.monitors.is_empty() || it.extra != NONE {
+            return self.send_shown(turn, message, (to, header));
+        }
+        header.ext_len = it.ext_len;
+        header.len = (HEADER_BYTES + it.tail.len()) as u32;
+        // Lent from where it stays.
+        let Some((to_id, unread)) = self.count_out(to, &header) else { return };
+        turn.effects.forward(to_id, &header, &self.queues.messages[message].tail);
+        if u64::from(self.limits.link_bytes_low) < unread {
+            self.much_unread(turn, to, header.kind);
+        }
+    }
+
+    /// Delivers a message that is consumed by that.
+    fn give_away(&mut self, turn: &mut Turn<'_, P>, message: u32, delivery: (u32, Header)) {
+        self.note_gone(message);
+        let shown = self.shown(message);
+        let at = &mut self.queues.table[self.queues.messages[message].queue];
+        at.counts.acked += 1;
+        let object = at.object;
+        self.remove_message(turn.now, message);
+        self.send_message(turn, object, delivery, shown);
+    }
+
+    /// A delivery of a message that is not shown as it lies there, or that somebody watches.
+    #[inline(never)]
+    fn send_shown(&mut self, turn: &mut Turn<'_, P>, message: u32, delivery: (u32, Header)) {
+        let object = self.queues.table[self.queues.messages[message].queue].object;
+        let shown = self.shown(message);
+        self.send_message(turn, object, delivery, shown);
+    }
+
+    /// Sends what consumers and those who peek get to see of a message.
+    pub(crate) fn send_message(
+        &mut self,
+        turn: &mut Turn<'_, P>,
+        object: u32,
+        (to, header): (u32, Header),
+        (ext_len, tail): (u16, SendTail<P>),
+    ) {
         let header = sized(header, ext_len, &tail);
         self.tap(turn, PeerId { slot: 0, generation: 0 }, to, &header, &tail, object);
         self.push(turn, to, header, tail);
-        if !stream {
+    }
+
+    /// A consumer has its message: its call is over, or it waits for its next turn, behind all others.
+    #[inline(always)]
+    fn end_delivery(&mut self, turn: &mut Turn<'_, P>, consumer: u32, call: u32) {
+        let it = &self.calls[call];
+        if !it.stream {
             return self.erase_call(turn, call);
         }
-        self.rest(consumer);
-        if 0 < self.calls[call].credit {
-            self.seek(consumer);
+        if it.credit == 0 {
+            return self.rest(consumer);
+        }
+        let Queues { table, consumers, .. } = &mut self.queues;
+        let hungry = &mut table[consumers[consumer].queue].hungry;
+        if hungry.len() != 1 {
+            hungry.remove(consumers, consumer, |consumer| &mut consumer.by_turn);
+            hungry.push(consumers, consumer, |consumer| &mut consumer.by_turn);
         }
     }
 
@@ -303,7 +358,8 @@ impl<P: Payload> Broker<P> {
         (new.len() as u16, SendTail::Extended(Rc::from(new), it.tail.clone(), it.ext_len))
     }
 
-    /// A message of a durable queue was delivered, or given back: how often that counts.
+    /// A message of a durable queue was delivered: how often that was.
+    #[inline]
     pub(crate) fn note_delivered(&mut self, message: u32) {
         if let Some(delivered) = self.delivered_of(message) {
             self.queues.delivered.push(delivered);
@@ -326,7 +382,7 @@ impl<P: Payload> Broker<P> {
 }
 
 /// The header of a frame with this tail.
-pub(crate) fn sized<P: Payload>(header: Header, ext_len: u16, tail: &SendTail<P>) -> Header {
+fn sized<P: Payload>(header: Header, ext_len: u16, tail: &SendTail<P>) -> Header {
     let len = match tail {
         SendTail::Forward(tail) => tail.len(),
         SendTail::Extended(area, tail, skip) => area.len() + tail.len() - usize::from(*skip),

@@ -6,6 +6,7 @@ use crate::control::Refusal;
 use crate::dead::Death;
 use crate::list::Links;
 use crate::message::State;
+use crate::queue::Queues;
 use crate::record::{Change, Place, Record};
 use crate::siphash::siphash;
 use crate::slab::NONE;
@@ -42,6 +43,7 @@ const ACK_MAX: usize = 16_384;
 
 impl<P: Payload> Broker<P> {
     /// Makes the lease of a message that is being delivered.
+    #[inline(always)]
     pub(crate) fn new_lease(
         &mut self,
         now: Instant,
@@ -54,25 +56,26 @@ impl<P: Payload> Broker<P> {
         // With the incarnation, so that a secret used twice gives no lease twice.
         let words = [u64::from(self.incarnation), self.queues.leases_given];
         let high = siphash(self.instance.secret, words);
-        let uid = self.peer(holder).identity.uid;
         let attached = kind == LeaseKind::Attached;
-        let lease = self.queues.leases.insert(Lease {
+        let peer = self.peers[holder as usize].as_mut().expect("a consumer that is connected");
+        let Queues { leases, messages, .. } = &mut self.queues;
+        let lease = leases.insert(Lease {
             high,
             message,
-            uid,
+            uid: peer.identity.uid,
             holder: if attached { holder } else { NONE },
             lease_ns,
             timer: TimerId::NONE,
             by_peer: Links::OUT,
         });
-        self.queues.messages[message].lease = lease;
+        messages[message].lease = lease;
+        let low = leases.word(lease);
         if attached {
-            let peer = self.peers[holder as usize].as_mut().expect("a consumer that is connected");
-            peer.leases.push(&mut self.queues.leases, lease, |lease| &mut lease.by_peer);
+            peer.leases.push(leases, lease, |lease| &mut lease.by_peer);
         } else {
             self.time_lease(now, lease, lease_ns);
         }
-        LeaseId { low: self.queues.leases.word(lease), high }
+        LeaseId { low, high }
     }
 
     fn time_lease(&mut self, now: Instant, lease: u32, ns: u64) {
@@ -82,13 +85,18 @@ impl<P: Payload> Broker<P> {
     }
 
     /// Ends a lease; what becomes of the message is decided elsewhere.
+    #[inline(always)]
     pub(crate) fn drop_lease(&mut self, lease: u32) {
         self.let_holder_go(lease);
-        let it = self.queues.leases.remove(lease);
-        self.timers.remove(it.timer);
-        self.queues.messages[it.message].lease = NONE;
+        let Lease { timer, message, .. } = self.queues.leases[lease];
+        if timer != TimerId::NONE {
+            self.timers.remove(timer);
+        }
+        self.queues.leases.free(lease);
+        self.queues.messages[message].lease = NONE;
     }
 
+    #[inline(always)]
     fn let_holder_go(&mut self, lease: u32) {
         let holder = core::mem::replace(&mut self.queues.leases[lease].holder, NONE);
         if holder != NONE {
@@ -97,12 +105,12 @@ impl<P: Payload> Broker<P> {
         }
     }
 
-    /// The leased message that an id names, if this peer may give it up.
-    fn find_leased(&self, from: u32, queue: u32, id: LeaseId) -> Option<u32> {
+    /// The leased message that an id names, if who has this user id may give it up.
+    #[inline(always)]
+    fn find_leased(&self, uid: u32, queue: u32, id: LeaseId) -> Option<u32> {
         let lease = &self.queues.leases[self.queues.leases.find(id.low)?];
-        let valid = lease.high == id.high
-            && lease.uid == self.peer(from).identity.uid
-            && self.queues.messages[lease.message].queue == queue;
+        let valid =
+            lease.high == id.high && lease.uid == uid && self.queues.messages[lease.message].queue == queue;
         valid.then_some(lease.message)
     }
 
@@ -170,15 +178,17 @@ impl<P: Payload> Broker<P> {
         let at = &self.queues.table[queue];
         let (level, id) = (at.level(), at.id);
         self.check_writable(level)?;
+        let uid = self.peer(from).identity.uid;
         let mut gone = Vec::new();
-        let mut done = Vec::new();
+        let mut done = if 1 < ids.len() { alloc::vec![0; ids.len()] } else { Vec::new() };
         let mut acked = 0;
-        for bytes in ids {
-            let message = self.find_leased(from, queue, LeaseId::from_bytes(bytes));
-            if 1 < ids.len() {
-                done.push(u8::from(message.is_none()));
-            }
-            let Some(message) = message else { continue };
+        for (at, bytes) in ids.iter().enumerate() {
+            let Some(message) = self.find_leased(uid, queue, LeaseId::from_bytes(bytes)) else {
+                if let Some(done) = done.get_mut(at) {
+                    *done = 1;
+                }
+                continue;
+            };
             acked += 1;
             if level != Level::Memory {
                 gone.push(Place { queue: id, position: self.queues.messages[message].position });
@@ -209,7 +219,8 @@ impl<P: Payload> Broker<P> {
         };
         let level = self.queues.table[queue].level();
         self.check_writable(level)?;
-        let message = self.find_leased(from, queue, ask.lease).ok_or_else(lease_lost)?;
+        let message =
+            self.find_leased(self.peer(from).identity.uid, queue, ask.lease).ok_or_else(lease_lost)?;
         let death = match how {
             NackHow::Requeue => {
                 let it = &mut self.queues.messages[message];
@@ -278,7 +289,8 @@ impl<P: Payload> Broker<P> {
         body: &[u8],
     ) -> Result<(), Refusal> {
         let ask: Extend = decode(body).ok_or_else(malformed)?;
-        let message = self.find_leased(from, queue, ask.lease).ok_or_else(lease_lost)?;
+        let message =
+            self.find_leased(self.peer(from).identity.uid, queue, ask.lease).ok_or_else(lease_lost)?;
         let lease = self.queues.messages[message].lease;
         // An attached one lasts as long as its holder, which is here.
         if self.queues.leases[lease].holder == NONE {

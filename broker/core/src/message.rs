@@ -7,9 +7,11 @@ use crate::Payload;
 use crate::broker::{Broker, DUE_MAX, Turn};
 use crate::dead::Death;
 use crate::list::Links;
+use crate::queue::Queues;
 use crate::slab::NONE;
 use crate::storage::Thing;
 use crate::timers::TimerId;
+use crate::wishes::Load;
 use alloc::boxed::Box;
 use alloc::rc::Rc;
 use serde::{Deserialize, Serialize};
@@ -140,30 +142,82 @@ impl Extra {
 }
 
 impl<P: Payload> Broker<P> {
+    /// Charges a user for messages that come into queues.
+    #[inline]
+    pub(crate) fn charge(&mut self, user: u32, load: Load) {
+        let user = &mut self.users[user];
+        user.queued += load.count as u32;
+        user.queued_bytes += load.bytes;
+        self.queues.bytes += load.bytes;
+    }
+
     /// Enters a message that belongs to no queue yet, and charges it.
     pub(crate) fn enter_message(&mut self, message: Message<P>) -> u32 {
-        let (user, bytes) = (message.user, message.tail.len() as u64);
-        let user = &mut self.users[user];
-        user.queued += 1;
-        user.queued_bytes += bytes;
-        self.queues.bytes += bytes;
+        self.charge(message.user, Load { count: 1, bytes: message.tail.len() as u64 });
         self.queues.messages.insert(message)
     }
 
     /// Takes a message that is in no queue out of the world.
-    pub(crate) fn erase_message(&mut self, now: Instant, message: u32) -> Message<P> {
-        let it = self.queues.messages.remove(message);
-        if it.extra != NONE {
-            let extra = self.queues.extras.remove(it.extra);
+    #[inline(always)]
+    pub(crate) fn erase_message(&mut self, now: Instant, message: u32) {
+        let Message { extra, user, ref tail, .. } = self.queues.messages[message];
+        let bytes = tail.len() as u64;
+        if extra != NONE {
+            let extra = self.queues.extras.remove(extra);
             self.queues.clock.remove(extra.timer);
         }
-        let bytes = it.tail.len() as u64;
+        self.queues.messages.free(message);
         self.queues.bytes -= bytes;
-        let user = &mut self.users[it.user];
-        user.queued -= 1;
-        user.queued_bytes -= bytes;
-        self.forget_user_if_unused(now, it.user);
-        it
+        let it = &mut self.users[user];
+        it.queued -= 1;
+        it.queued_bytes -= bytes;
+        if it.connections == 0 {
+            self.forget_user_if_unused(now, user);
+        }
+    }
+
+    /// Puts a new message, which is charged already, behind all others of a queue.
+    #[inline(always)]
+    pub(crate) fn line_up(&mut self, queue: u32, mut message: Message<P>) -> u32 {
+        let Queues { table, messages, due, stirred, .. } = &mut self.queues;
+        let at = &mut table[queue];
+        let (ready, priority) = (message.stored, usize::from(message.priority()));
+        at.position += 1;
+        at.bytes += message.tail.len() as u64;
+        at.counts.pushed += 1;
+        message.position = at.position;
+        message.queue = queue;
+        message.state = if ready { State::Ready } else { State::Storing };
+        at.states[message.state as usize] += 1;
+        let message = messages.insert(message);
+        at.all.push(messages, message, |message| &mut message.by_queue);
+        if ready {
+            // Nothing in its list is behind it.
+            at.ready_bits |= 1 << priority;
+            at.ready[priority].push(messages, message, |message| &mut message.by_state);
+            if !at.hungry.is_empty() && !at.due {
+                at.due = true;
+                due.push(queue);
+                *stirred = true;
+            }
+        }
+        message
+    }
+
+    /// The same of one that has something aside.
+    pub(crate) fn line_up_with(
+        &mut self,
+        now: Instant,
+        queue: u32,
+        message: Message<P>,
+        extra: Extra,
+    ) -> u32 {
+        let message = self.queues.messages.insert(message);
+        self.queues.messages[message].extra = self.queues.extras.insert(extra);
+        self.attach(message, queue);
+        self.queues.table[queue].counts.pushed += 1;
+        self.start(now, message);
+        message
     }
 
     /// Puts a message behind all others of a queue.
@@ -189,7 +243,6 @@ impl<P: Payload> Broker<P> {
     }
 
     /// A message was attached, and its segment and `stored` are as they should be: it takes its place.
-    #[inline]
     pub(crate) fn start(&mut self, now: Instant, message: u32) {
         let it = &self.queues.messages[message];
         if it.extra != NONE && !self.enter_group(message) {
@@ -212,7 +265,6 @@ impl<P: Payload> Broker<P> {
     /// Puts a message that is its group's head, and nowhere else, where it belongs by the clock. One
     /// that has expired goes when its timer comes up or a consumer would get it: not from here, where
     /// one after the other of its group could.
-    #[inline]
     pub(crate) fn place(&mut self, now: Instant, message: u32) {
         let extra = self.queues.messages[message].extra;
         if extra != NONE {
@@ -236,7 +288,6 @@ impl<P: Payload> Broker<P> {
         self.make_ready(message);
     }
 
-    #[inline]
     fn make_ready(&mut self, message: u32) {
         let it = &self.queues.messages[message];
         let (queue, priority, position) = (it.queue, usize::from(it.priority()), it.position);
@@ -299,34 +350,37 @@ impl<P: Payload> Broker<P> {
     }
 
     /// Takes a message out of whatever it is in by its state.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn unplace(&mut self, message: u32) {
-        let it = &self.queues.messages[message];
-        let (queue, priority) = (it.queue, usize::from(it.priority()));
-        let at = &mut self.queues.table[queue];
+        let Queues { table, messages, .. } = &mut self.queues;
+        let it = &messages[message];
+        let (queue, priority, extra) = (it.queue, usize::from(it.priority()), it.extra);
         match it.state {
             State::Ready => {
+                let at = &mut table[queue];
                 let list = &mut at.ready[priority];
-                list.remove(&mut self.queues.messages, message, |message| &mut message.by_state);
+                list.remove(messages, message, |message| &mut message.by_state);
                 if list.is_empty() {
                     at.ready_bits &= !(1 << priority);
                 }
             }
+            State::Leased => {
+                let lease = it.lease;
+                self.drop_lease(lease);
+            }
             State::Returned => {
-                at.returned.remove(&it.rank()).expect("a message that came back");
+                table[queue].returned.remove(&it.rank()).expect("a message that came back");
             }
             State::Grouped => self.leave_line(message),
-            State::Leased => self.drop_lease(it.lease),
             State::Storing | State::Delayed => {}
         }
-        let extra = self.queues.messages[message].extra;
         if extra != NONE {
             let timer = core::mem::replace(&mut self.queues.extras[extra].timer, TimerId::NONE);
             self.queues.clock.remove(timer);
         }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn set_state(&mut self, message: u32, state: State) {
         let it = &mut self.queues.messages[message];
         let before = core::mem::replace(&mut it.state, state);
@@ -339,39 +393,43 @@ impl<P: Payload> Broker<P> {
     }
 
     /// Takes a message out of its queue; it may go to another one.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn detach(&mut self, now: Instant, message: u32) {
         self.unplace(message);
-        self.set_state(message, State::Storing);
-        let it = &self.queues.messages[message];
-        let queue = it.queue;
-        if it.extra != NONE {
+        let Message { queue, extra, .. } = self.queues.messages[message];
+        let at = &self.queues.table[queue];
+        let (watched, waited_for) = (!at.walkers.is_empty(), !at.blocked.is_empty());
+        if extra != NONE {
             self.leave_group(now, message);
             self.queues.table[queue].letters -= u32::from(self.is_dead_letter(message));
         }
-        if !self.queues.table[queue].walkers.is_empty() {
+        if watched {
             self.step_aside(message);
         }
-        let at = &mut self.queues.table[queue];
-        at.all.remove(&mut self.queues.messages, message, |message| &mut message.by_queue);
-        at.states[State::Storing as usize] -= 1;
-        let it = &mut self.queues.messages[message];
-        at.bytes -= it.tail.len() as u64;
-        let segment = core::mem::replace(&mut it.segment, NONE);
-        if !at.blocked.is_empty() {
+        if waited_for {
             self.stir(queue);
         }
+        let segment = core::mem::replace(&mut self.queues.messages[message].segment, NONE);
         if segment != NONE {
             self.let_go(segment, self.message_cost(message));
         }
-        self.queues.messages[message].queue = NONE;
+        let Queues { table, messages, .. } = &mut self.queues;
+        let at = &mut table[queue];
+        at.all.remove(messages, message, |message| &mut message.by_queue);
+        let it = &mut messages[message];
+        let bytes = it.tail.len() as u64;
+        at.bytes -= bytes;
+        at.leased_bytes -= if it.state == State::Leased { bytes } else { 0 };
+        at.states[it.state as usize] -= 1;
+        it.state = State::Storing;
+        it.queue = NONE;
     }
 
     /// Takes a message out of the world.
-    #[inline]
-    pub(crate) fn remove_message(&mut self, now: Instant, message: u32) -> Message<P> {
+    #[inline(always)]
+    pub(crate) fn remove_message(&mut self, now: Instant, message: u32) {
         self.detach(now, message);
-        self.erase_message(now, message)
+        self.erase_message(now, message);
     }
 
     /// Bytes that a message takes in the log: hardly less than a copy of it, or copying would look as if

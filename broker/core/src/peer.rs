@@ -398,7 +398,7 @@ impl<P: Payload> Broker<P> {
     /// Keeps count of a frame on its way into a peer's out queue: whose that is, and what waits there.
     /// `None` where nothing goes.
     #[inline(always)]
-    fn count_out(&mut self, to: u32, header: &Header) -> Option<(PeerId, u64)> {
+    pub(crate) fn count_out(&mut self, to: u32, header: &Header) -> Option<(PeerId, u64)> {
         let peer = self.peers[to as usize].as_mut()?;
         if matches!(peer.stage, Stage::Closing | Stage::Gone) {
             return None;
@@ -412,7 +412,7 @@ impl<P: Payload> Broker<P> {
 
     /// More waits to be read by a peer than every peer may have.
     #[inline(never)]
-    fn much_unread(&mut self, turn: &mut Turn<'_, P>, to: u32, last: Kind) {
+    pub(crate) fn much_unread(&mut self, turn: &mut Turn<'_, P>, to: u32, last: Kind) {
         self.charge_unread(to);
         let peer = self.peer(to);
         let with_reserve = |most: u64| most + most / 8;

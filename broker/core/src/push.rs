@@ -7,12 +7,13 @@ use crate::message::{Extra, Message, State};
 use crate::record::{Change, Entry, MarkTaken, Record};
 use crate::slab::NONE;
 use crate::storage::Unsafe;
-use crate::wishes::{Part, Wishes, parts_of, wishes_of};
+use crate::wishes::{Load, Piece, Wishes};
 use crate::{Payload, SendTail};
 use alloc::format;
+use alloc::rc::Rc;
 use alloc::string::ToString;
 use alloc::vec::Vec;
-use switchboard_protocol::queue::{Level, Overflow, PUSH_QUEUES_MAX, PushOptions};
+use switchboard_protocol::queue::{Level, Overflow, PUSH_QUEUES_MAX, Producer, PushOptions, push_queues};
 use switchboard_protocol::{Header, Kind, Outcome, Verb, flags};
 
 /// Whose push it is.
@@ -24,19 +25,32 @@ pub(crate) enum Pusher {
     Call(u32),
 }
 
+/// A push whose messages are well formed.
+struct Push<'a> {
+    pusher: Pusher,
+    from: u32,
+    header: &'a Header,
+    wishes: &'a Wishes<'a>,
+    /// The handle's own first.
+    queues: &'a [u32],
+    /// What each of them gets.
+    loads: &'a [Load],
+}
+
 impl<P: Payload> Broker<P> {
     /// A call with method 1.
+    #[inline]
     pub(crate) fn push_call(
         &mut self,
         turn: &mut Turn<'_, P>,
         from: u32,
         queue: u32,
-        header: Header,
-        tail: P,
+        header: &Header,
+        tail: &P,
     ) -> Result<(), Refusal> {
         if !self.monitors.is_empty() {
             let (id, object) = (self.peer(from).id, self.queues.table[queue].object);
-            self.tap(turn, id, NONE, &header, &SendTail::Forward(tail.clone()), object);
+            self.tap(turn, id, NONE, header, &SendTail::Forward(tail.clone()), object);
         }
         self.push_frame(turn, Pusher::Frame(from), queue, header, tail)
     }
@@ -46,45 +60,52 @@ impl<P: Payload> Broker<P> {
         turn: &mut Turn<'_, P>,
         pusher: Pusher,
         queue: u32,
-        header: Header,
-        tail: P,
+        header: &Header,
+        tail: &P,
     ) -> Result<(), Refusal> {
         let from = match pusher {
             Pusher::Frame(from) => from,
             Pusher::Call(call) => self.calls[call].caller.slot,
         };
         let bytes = tail.bytes();
-        let end = bytes.len();
-        let (wishes, further) =
-            if header.ext_len == 0 { (Wishes::default(), None) } else { wishes_of(&header, bytes)? };
-        if header.flags & flags::BATCH == 0 {
-            if further.is_some() {
-                let message = "a push to several queues is a batch (SPEC 10.3)".to_string();
-                return Err((Outcome::Invalid, message));
-            }
-            let part = Part { queue: 0, priority: wishes.options.priority, start: 0, end };
-            return self.push_parts(turn, pusher, from, &[queue], &[part], wishes, header, tail);
+        let wishes = if header.ext_len == 0 { Wishes::default() } else { Wishes::of(header, bytes)? };
+        if let Some(further) = wishes.queues {
+            let queues = self.further_queues(from, queue, header, further)?;
+            let mut loads = [Load::default(); PUSH_QUEUES_MAX + 1];
+            let loads = &mut loads[..queues.len()];
+            wishes.weigh(header, bytes, loads)?;
+            let push = Push { pusher, from, header, wishes: &wishes, queues: &queues, loads };
+            return self.take_push(turn, &push, tail);
         }
-        let queues = match further {
-            None => alloc::vec![queue],
-            Some(words) => self.further_queues(from, queue, words)?,
-        };
-        let parts = parts_of(&header, bytes, &wishes, queues.len())?;
-        self.push_parts(turn, pusher, from, &queues, &parts, wishes, header, tail)
+        let mut load = Load { count: 1, bytes: bytes.len() as u64 };
+        if header.flags & flags::BATCH != 0 {
+            load = Load::default();
+            wishes.weigh(header, bytes, core::slice::from_mut(&mut load))?;
+        }
+        let push = Push { pusher, from, header, wishes: &wishes, queues: &[queue], loads: &[load] };
+        self.take_push(turn, &push, tail)
     }
 
-    /// The queues that a push goes to beside the handle's own.
-    fn further_queues(&self, from: u32, queue: u32, words: &[u8]) -> Result<Vec<u32>, Refusal> {
-        let (words, rest) = words.as_chunks::<8>();
-        if words.is_empty() || !rest.is_empty() || PUSH_QUEUES_MAX < words.len() {
+    /// The queues that a push goes to, the handle's own first.
+    fn further_queues(
+        &self,
+        from: u32,
+        queue: u32,
+        header: &Header,
+        further: &[u8],
+    ) -> Result<Vec<u32>, Refusal> {
+        if header.flags & flags::BATCH == 0 {
+            return Err((Outcome::Invalid, "a push to several queues is a batch (SPEC 10.3)".to_string()));
+        }
+        let Some(handles) = push_queues(further) else {
             let message = format!(
                 "QUEUES is at least one and at most {PUSH_QUEUES_MAX} handles of 8 bytes (SPEC 10.3)"
             );
             return Err((Outcome::Invalid, message));
-        }
+        };
         let mut queues = alloc::vec![queue];
-        for word in words {
-            let handle = self.find_handle(from, u64::from_le_bytes(*word))?;
+        for handle in handles {
+            let handle = self.find_handle(from, handle)?;
             let queue = self.queue_by(handle, Verb::Push.right())?;
             if queues.contains(&queue) {
                 let name = &self.queues.table[queue].settings.name;
@@ -96,33 +117,29 @@ impl<P: Payload> Broker<P> {
     }
 
     /// Takes a push, or says why not. Nothing is changed before everything was checked.
-    #[expect(clippy::too_many_arguments, reason = "a push is all of this")]
     #[inline]
-    fn push_parts(
-        &mut self,
-        turn: &mut Turn<'_, P>,
-        pusher: Pusher,
-        from: u32,
-        queues: &[u32],
-        parts: &[Part],
-        wishes: Wishes,
-        header: Header,
-        tail: P,
-    ) -> Result<(), Refusal> {
+    fn take_push(&mut self, turn: &mut Turn<'_, P>, push: &Push<'_>, tail: &P) -> Result<(), Refusal> {
+        let Push { pusher, from, header, wishes, queues, loads } = *push;
         let peer = self.peer(from);
         let (user, uid) = (peer.user, peer.identity.uid);
         let own = queues[0];
-        if let Some((producer, number)) = wishes.producer {
-            if number.checked_add(parts.len() as u64).is_none() {
+        let all = match *loads {
+            [one] => one,
+            ref several => several.iter().fold(Load::default(), |sum, load| Load {
+                count: sum.count + load.count,
+                bytes: sum.bytes + load.bytes,
+            }),
+        };
+        if let Some(producer) = wishes.producer {
+            if producer.sequence.checked_add(all.count).is_none() {
                 let message = "the producer's numbers end at 2^64 - 1 (SPEC 10.13)".to_string();
                 return Err((Outcome::Invalid, message));
             }
-            if let Some(mark) = self.duplicate_of(own, uid, producer, number) {
-                return self.answer_duplicate(turn, pusher, from, &header, own, mark, number);
+            if let Some(mark) = self.duplicate_of(own, uid, producer.id, producer.sequence) {
+                return self.answer_duplicate(turn, push, mark, producer);
             }
-            self.check_mark(own, uid, producer)?;
+            self.check_mark(own, uid, producer.id)?;
         }
-        let (count, bytes) = load_of(parts);
         let mut least = Level::Disk;
         let mut most = Level::Memory;
         for &queue in queues {
@@ -134,122 +151,135 @@ impl<P: Payload> Broker<P> {
             self.check_writable(most)?;
             self.check_log_has_room()?;
         }
-        if let [queue] = *queues {
-            if let Some(why) = self.bound_of(queue, count, bytes) {
-                return Err((Outcome::TooLarge, why));
-            }
-            let at = &self.queues.table[queue];
+        if let ([queue], [load]) = (queues, loads) {
+            let at = &self.queues.table[*queue];
             let in_line = matches!(pusher, Pusher::Frame(_)) && !at.blocked.is_empty();
-            if in_line || at.is_full(count, bytes) {
+            if in_line || at.is_full(load.count, load.bytes) {
+                self.check_bound(*queue, *load)?;
                 match at.settings.overflow {
                     Overflow::Block => {
-                        return self.block(turn, pusher, from, queue, header, tail, count, bytes);
+                        return self.block(turn, pusher, from, *queue, header, tail, *load);
                     }
-                    Overflow::Reject => return Err(self.full(queue)),
-                    Overflow::DropOldest => self.check_can_drop(queue, count, bytes)?,
+                    Overflow::Reject => return Err(self.full(*queue)),
+                    Overflow::DropOldest => self.check_can_drop(*queue, *load)?,
                 }
             }
         } else {
-            for (at, &queue) in queues.iter().enumerate() {
-                let (count, bytes) = load_of(parts.iter().filter(|part| part.queue as usize == at));
-                self.check_one_of_several(queue, count, bytes)?;
+            for (&queue, &load) in queues.iter().zip(loads) {
+                self.check_one_of_several(queue, load)?;
             }
         }
-        self.check_queued_quota(user, uid, count, bytes)?;
+        self.check_queued_quota(user, uid, all)?;
 
         // From here on it happens.
         let mut change = Change::default();
-        for (at, &queue) in queues.iter().enumerate() {
-            let (count, bytes) = match queues.len() {
-                1 => (count, bytes),
-                _ => load_of(parts.iter().filter(|part| part.queue as usize == at)),
-            };
-            while self.queues.table[queue].is_full(count, bytes) {
+        for (&queue, &load) in queues.iter().zip(loads) {
+            while self.queues.table[queue].is_full(load.count, load.bytes) {
                 self.drop_oldest(turn.now, queue, &mut change.gone);
             }
         }
         let wall = self.wall(turn.now);
         let single = header.flags & flags::BATCH == 0;
-        let ext_len = if single { header.ext_len } else { 0 };
-        // A record keeps all of a batch together; in memory each message is on its own.
-        let tail = if single || most != Level::Memory { tail.keep() } else { tail };
-        let record_tail = (most != Level::Memory).then(|| tail.clone());
-        let mut whole = Some(tail);
-        let mut made = Made { first: 0, words: Vec::new(), positions: Vec::new() };
-        for part in parts {
-            let queue = queues[part.queue as usize];
-            let tail = if single {
-                whole.take().expect("one message")
-            } else {
-                whole.as_ref().expect("a batch").cut(part.start, part.end).keep()
-            };
-            let message = self.enter_message(Message {
-                tail,
-                position: 0,
-                by_queue: Links::OUT,
-                by_state: Links::OUT,
-                queue: NONE,
-                user,
-                segment: NONE,
-                lease: NONE,
-                extra: NONE,
-                pushed_s: (wall / 1_000_000_000) as u32,
-                counts: u32::from(part.priority) << 24,
-                ext_len,
-                state: State::Storing,
-                stored: most == Level::Memory,
-            });
-            let PushOptions { ttl_ns, delay_ns, .. } = wishes.options;
-            if ttl_ns != 0 || delay_ns != 0 || wishes.key.is_some() {
-                let at = |wait: u64| if wait == 0 { 0 } else { wall.saturating_add(wait) };
-                let extra = Extra {
-                    expires: at(ttl_ns),
-                    ready_at: at(delay_ns),
-                    key: wishes.key.clone(),
-                    ..Extra::new()
-                };
-                self.queues.messages[message].extra = self.queues.extras.insert(extra);
+        let in_memory = most == Level::Memory;
+        self.charge(user, all);
+        let mut made = Made { wall, user, first: 0, change, words: Vec::new(), positions: Vec::new() };
+        let key = wishes.key.map(Rc::from);
+        if single {
+            let end = tail.len();
+            let piece = Piece { queue: 0, priority: wishes.options.priority, start: 0, end };
+            self.take_piece(turn, push, &mut made, &key, in_memory, piece, tail.clone().keep());
+        } else {
+            for piece in wishes.pieces(header, tail.bytes()) {
+                let tail = tail.cut(piece.start, piece.end).keep();
+                self.take_piece(turn, push, &mut made, &key, in_memory, piece, tail);
             }
-            self.attach(message, queue);
-            let at = &mut self.queues.table[queue];
-            at.counts.pushed += 1;
-            let position = at.position;
-            if made.first == 0 {
-                made.first = position;
-            }
-            if 1 < queues.len() {
-                made.positions.extend_from_slice(&position.to_le_bytes());
-            }
-            if most != Level::Memory {
-                made.words.push(self.queues.messages.word(message));
-                if self.queues.table[queue].is_logged() {
-                    let place = (part.start as u32, (part.end - part.start) as u32);
-                    change.messages.push(self.entry_of(message, place));
-                }
-            }
-            self.start(turn.now, message);
         }
-        let taken = wishes.producer.map(|(producer, first)| MarkTaken {
+        let Made { first, change, words, positions, .. } = made;
+        let taken = wishes.producer.map(|producer| MarkTaken {
             queue: self.queues.table[own].id,
             uid,
-            producer,
-            first,
-            last: first + (parts.len() as u64 - 1),
-            position: made.first,
+            producer: producer.id,
+            first: producer.sequence,
+            last: producer.sequence + (all.count - 1),
+            position: first,
             wall_ns: wall,
         });
-        let mut reply = Header { seq: made.first, method: least as u32, ..Header::new(Kind::Reply) };
-        if most == Level::Memory {
+        let reply = Header { seq: first, method: least as u32, ..Header::new(Kind::Reply) };
+        if in_memory {
             if let Some(taken) = taken {
                 self.set_mark(&taken, own, 0, NONE);
             }
-            self.answer_push(turn, pusher, from, &header, reply, made.positions);
-            return Ok(());
+            self.answer_push(turn, pusher, from, header, reply, positions);
+        } else {
+            self.keep_push(turn, push, most, Kept { taken, change, words, positions, reply }, tail);
         }
+        Ok(())
+    }
+
+    /// Puts one message of a push into its queue.
+    #[expect(clippy::too_many_arguments, reason = "a message, its push and what came of that so far")]
+    #[inline(always)]
+    fn take_piece(
+        &mut self,
+        turn: &mut Turn<'_, P>,
+        push: &Push<'_>,
+        made: &mut Made,
+        key: &Option<Rc<[u8]>>,
+        in_memory: bool,
+        piece: Piece,
+        tail: P,
+    ) {
+        let Push { header, wishes, queues, .. } = *push;
+        let queue = queues[piece.queue];
+        let message = Message {
+            tail,
+            position: 0,
+            by_queue: Links::OUT,
+            by_state: Links::OUT,
+            queue: NONE,
+            user: made.user,
+            segment: NONE,
+            lease: NONE,
+            extra: NONE,
+            pushed_s: (made.wall / 1_000_000_000) as u32,
+            counts: u32::from(piece.priority) << 24,
+            ext_len: if header.flags & flags::BATCH == 0 { header.ext_len } else { 0 },
+            state: State::Storing,
+            stored: in_memory,
+        };
+        let PushOptions { ttl_ns, delay_ns, .. } = wishes.options;
+        let message = if ttl_ns == 0 && delay_ns == 0 && key.is_none() {
+            self.line_up(queue, message)
+        } else {
+            let at = |wait: u64| if wait == 0 { 0 } else { made.wall.saturating_add(wait) };
+            let extra =
+                Extra { expires: at(ttl_ns), ready_at: at(delay_ns), key: key.clone(), ..Extra::new() };
+            self.line_up_with(turn.now, queue, message, extra)
+        };
+        let position = self.queues.messages[message].position;
+        if made.first == 0 {
+            made.first = position;
+        }
+        if 1 < queues.len() {
+            made.positions.extend_from_slice(&position.to_le_bytes());
+        }
+        if !in_memory {
+            made.words.push(self.queues.messages.word(message));
+            if self.queues.table[queue].is_logged() {
+                let place = (piece.start as u32, (piece.end - piece.start) as u32);
+                made.change.messages.push(self.entry_of(message, place));
+            }
+        }
+    }
+
+    /// The messages of a push are in their queues, and wait for the log.
+    fn keep_push(&mut self, turn: &mut Turn<'_, P>, push: &Push<'_>, most: Level, kept: Kept, tail: &P) {
+        let Kept { taken, mut change, words, positions, mut reply } = kept;
+        let own = push.queues[0];
         change.mark = taken.filter(|_| self.queues.table[own].is_logged());
         let marked = change.mark.is_some();
-        let log = self.append(turn, &Record::Change(change), record_tail, most == Level::Disk);
-        for &word in &made.words {
+        let log = self.append(turn, &Record::Change(change), Some(tail.clone()), most == Level::Disk);
+        for &word in &words {
             let message = self.queues.messages.find(word).expect("it was just made");
             if self.queues.table[self.queues.messages[message].queue].is_logged() {
                 self.hold_message(message);
@@ -263,10 +293,9 @@ impl<P: Payload> Broker<P> {
             None => {}
         }
         reply.epoch = log;
-        let call = self.keep_pusher(turn, pusher, from, &header);
-        self.release_when_stored(log, most, made.words, Unsafe::Drop);
-        self.answer_when_stored(turn, call, log, most, reply, made.positions);
-        Ok(())
+        let call = self.keep_pusher(turn, push.pusher, push.from, push.header);
+        self.release_when_stored(log, most, words, Unsafe::Drop);
+        self.answer_when_stored(turn, call, log, most, reply, positions);
     }
 
     /// What the log says of a message whose bytes are at `place` of what follows the record.
@@ -292,24 +321,21 @@ impl<P: Payload> Broker<P> {
     // --- answers ---
 
     /// A push that was taken before (SPEC 10.13).
-    #[expect(clippy::too_many_arguments, reason = "a push and what it is a duplicate of")]
     fn answer_duplicate(
         &mut self,
         turn: &mut Turn<'_, P>,
-        pusher: Pusher,
-        from: u32,
-        header: &Header,
-        queue: u32,
+        push: &Push<'_>,
         mark: u32,
-        number: u64,
+        producer: Producer,
     ) -> Result<(), Refusal> {
+        let Push { pusher, from, header, queues, .. } = *push;
         let it = &self.queues.marks[mark];
         let log = it.log;
-        let at = &mut self.queues.table[queue];
+        let at = &mut self.queues.table[queues[0]];
         at.counts.duplicates += 1;
         let level = at.level();
         let reply = Header {
-            seq: if number == it.first { it.position } else { 0 },
+            seq: if producer.sequence == it.first { it.position } else { 0 },
             method: level as u32,
             epoch: log,
             caller: 1,
@@ -371,17 +397,26 @@ impl<P: Payload> Broker<P> {
     }
 }
 
-/// Messages and bytes of a push.
-fn load_of<'a>(parts: impl IntoIterator<Item = &'a Part>) -> (u64, u64) {
-    let sum = |(count, bytes), part: &Part| (count + 1, bytes + (part.end - part.start) as u64);
-    parts.into_iter().fold((0, 0), sum)
-}
-
-/// What came of the messages of a push.
+/// What came of the messages of a push so far.
 struct Made {
+    /// When that is.
+    wall: u64,
+    user: u32,
+    /// The position of the first.
     first: u64,
+    /// What is to be appended.
+    change: Change,
     /// Those that are to be released once they are stored.
     words: Vec<u64>,
     /// The answer of a push to several queues.
     positions: Vec<u8>,
+}
+
+/// The same of all of them, where it goes to the log.
+struct Kept {
+    taken: Option<MarkTaken>,
+    change: Change,
+    words: Vec<u64>,
+    positions: Vec<u8>,
+    reply: Header,
 }

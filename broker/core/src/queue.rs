@@ -544,15 +544,15 @@ impl<P: Payload> Broker<P> {
         turn: &mut Turn<'_, P>,
         from: u32,
         handle: u32,
-        header: Header,
-        tail: P,
+        header: &Header,
+        tail: &P,
     ) -> Result<(), Refusal> {
         let Some(method) = QueueMethod::from_wire(header.method) else {
             let message = format!("a queue knows no method {} (SPEC 10.2)", header.method);
             return Err((Outcome::Unsupported, message));
         };
         let queue = self.queue_by(handle, wanted_rights(method))?;
-        self.check_call_slot(from, &header)?;
+        self.check_call_slot(from, header)?;
         if header.deadline != 0 && header.deadline <= turn.now.0 {
             let message = "the deadline had passed when the call came".to_string();
             return Err((Outcome::DeadlineExceeded, message));
@@ -564,23 +564,23 @@ impl<P: Payload> Broker<P> {
         match method {
             QueueMethod::Push => self.push_call(turn, from, queue, header, tail),
             _ => {
-                let parts = Tail::of(&header, tail.bytes());
+                let parts = Tail::of(header, tail.bytes());
                 check_extensions(&parts, &[extension_type::METHOD_NAME])?;
                 let body = parts.payload;
                 match method {
                     QueueMethod::Push => unreachable!("it was dealt with"),
-                    QueueMethod::Pop => self.pop(turn, from, queue, &header, body),
-                    QueueMethod::Ack => self.ack(turn, from, queue, &header, body),
-                    QueueMethod::Nack => self.nack(turn, from, queue, &header, body),
-                    QueueMethod::Extend => self.extend(turn, from, queue, &header, body),
-                    QueueMethod::Peek => self.peek(turn, from, queue, &header, body),
-                    QueueMethod::Purge => self.purge(turn, from, queue, &header),
+                    QueueMethod::Pop => self.pop(turn, from, queue, header, body),
+                    QueueMethod::Ack => self.ack(turn, from, queue, header, body),
+                    QueueMethod::Nack => self.nack(turn, from, queue, header, body),
+                    QueueMethod::Extend => self.extend(turn, from, queue, header, body),
+                    QueueMethod::Peek => self.peek(turn, from, queue, header, body),
+                    QueueMethod::Purge => self.purge(turn, from, queue, header),
                     QueueMethod::Stat => {
                         let info = encode(&self.queue_info(queue));
-                        self.reply_at_once(turn, from, &header, info);
+                        self.reply_at_once(turn, from, header, info);
                         Ok(())
                     }
-                    QueueMethod::Redrive => self.redrive(turn, from, queue, &header, body),
+                    QueueMethod::Redrive => self.redrive(turn, from, queue, header, body),
                 }
             }
         }

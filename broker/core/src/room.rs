@@ -1,12 +1,12 @@
 //! Room in queues: what is full, what makes room, and how much a user may have in them (SPEC 10.5).
 
-use crate::Payload;
 use crate::broker::Broker;
 use crate::control::Refusal;
 use crate::message::State;
 use crate::record::Place;
+use crate::wishes::Load;
+use crate::{Limits, Payload};
 use alloc::format;
-use alloc::string::String;
 use alloc::vec::Vec;
 use switchboard_protocol::queue::Overflow;
 use switchboard_protocol::{Instant, Outcome};
@@ -15,17 +15,20 @@ use switchboard_protocol::{Instant, Outcome};
 const DROP_SCAN: usize = 4096;
 
 impl<P: Payload> Broker<P> {
-    /// Why so much would not fit into an empty queue, if it would not.
-    pub(crate) fn bound_of(&self, queue: u32, count: u64, bytes: u64) -> Option<String> {
+    /// Whether so much fits into an empty queue.
+    pub(crate) fn check_bound(&self, queue: u32, load: Load) -> Result<(), Refusal> {
+        let Load { count, bytes } = load;
         let settings = &self.queues.table[queue].settings;
-        if settings.messages_max < count {
-            return Some(format!(
-                "{count} messages; `{}` holds {} (messages_max)",
-                settings.name, settings.messages_max
-            ));
+        let (name, messages_max, bytes_max) = (&settings.name, settings.messages_max, settings.bytes_max);
+        if messages_max < count {
+            let message = format!("{count} messages; `{name}` holds {messages_max} (messages_max)");
+            return Err((Outcome::TooLarge, message));
         }
-        (settings.bytes_max < bytes)
-            .then(|| format!("{bytes} bytes; `{}` holds {} (bytes_max)", settings.name, settings.bytes_max))
+        if bytes_max < bytes {
+            let message = format!("{bytes} bytes; `{name}` holds {bytes_max} (bytes_max)");
+            return Err((Outcome::TooLarge, message));
+        }
+        Ok(())
     }
 
     /// What is said of a full queue.
@@ -42,23 +45,22 @@ impl<P: Payload> Broker<P> {
     }
 
     /// Of a push to several queues, each must have room now.
-    pub(crate) fn check_one_of_several(&self, queue: u32, count: u64, bytes: u64) -> Result<(), Refusal> {
-        if let Some(why) = self.bound_of(queue, count, bytes) {
-            return Err((Outcome::TooLarge, why));
-        }
+    pub(crate) fn check_one_of_several(&self, queue: u32, load: Load) -> Result<(), Refusal> {
+        self.check_bound(queue, load)?;
         let it = &self.queues.table[queue];
-        if !it.is_full(count, bytes) && it.blocked.is_empty() {
+        if !it.is_full(load.count, load.bytes) && it.blocked.is_empty() {
             return Ok(());
         }
         match it.settings.overflow {
             // It does not wait: which of its queues would it wait at?
             Overflow::Reject | Overflow::Block => Err(self.full(queue)),
-            Overflow::DropOldest => self.check_can_drop(queue, count, bytes),
+            Overflow::DropOldest => self.check_can_drop(queue, load),
         }
     }
 
     /// Whether leased messages leave enough room if all others go.
-    pub(crate) fn check_can_drop(&self, queue: u32, count: u64, bytes: u64) -> Result<(), Refusal> {
+    pub(crate) fn check_can_drop(&self, queue: u32, load: Load) -> Result<(), Refusal> {
+        let Load { count, bytes } = load;
         let at = &self.queues.table[queue];
         let leased = u64::from(at.states[State::Leased as usize]);
         let fits =
@@ -103,33 +105,45 @@ impl<P: Payload> Broker<P> {
     }
 
     /// Whether a user may have so much more in queues.
-    pub(crate) fn check_queued_quota(
-        &self,
-        user: u32,
-        uid: u32,
-        count: u64,
-        bytes: u64,
-    ) -> Result<(), Refusal> {
+    #[inline]
+    pub(crate) fn check_queued_quota(&self, user: u32, uid: u32, load: Load) -> Result<(), Refusal> {
         let it = &self.users[user];
-        let busy = |message: String| Err((Outcome::Busy, message));
+        let (queued, bytes) = (u64::from(it.queued) + load.count, it.queued_bytes + load.bytes);
+        let Limits { queued_max, queued_bytes_max, .. } = self.limits;
+        let queued_max = u64::from(queued_max);
+        if bytes <= self.limits.of_user(uid).queued_bytes.min(queued_bytes_max / 2)
+            && queued <= queued_max / 2
+            && self.queues.messages() + load.count <= queued_max
+            && self.queues.bytes + load.bytes <= queued_bytes_max
+        {
+            return Ok(());
+        }
+        Err(self.over_quota(user, uid, load))
+    }
+
+    /// Which of the conditions of [`Self::check_queued_quota`] does not hold.
+    #[cold]
+    fn over_quota(&self, user: u32, uid: u32, load: Load) -> Refusal {
+        let Load { count, bytes } = load;
+        let it = &self.users[user];
         let most = self.limits.of_user(uid).queued_bytes;
         if most < it.queued_bytes + bytes {
-            return busy(format!(
+            let message = format!(
                 "{bytes} bytes more would pass the {most} that your user may have in queues (limits.user.queued_bytes)"
-            ));
+            );
+            return (Outcome::Busy, message);
         }
         let most = u64::from(self.limits.queued_max);
-        if most < self.queues.messages() + count || most / 2 < u64::from(it.queued) + count {
-            return busy(format!(
+        let message = if most < self.queues.messages() + count || most / 2 < u64::from(it.queued) + count {
+            format!(
                 "of the {most} messages that may be in queues your user has half, or all are there (limits.queued_max)"
-            ));
-        }
-        let most = self.limits.queued_bytes_max;
-        if most < self.queues.bytes + bytes || most / 2 < it.queued_bytes + bytes {
-            return busy(format!(
+            )
+        } else {
+            let most = self.limits.queued_bytes_max;
+            format!(
                 "of the {most} bytes that may be in queues your user has half, or all are there (limits.queued_bytes_max)"
-            ));
-        }
-        Ok(())
+            )
+        };
+        (Outcome::Busy, message)
     }
 }

@@ -448,7 +448,7 @@ impl<P: Payload> Broker<P> {
                     for message in messages {
                         let Some(message) = self.queues.messages.find(message) else { continue };
                         match lost {
-                            Unsafe::Drop => drop(self.remove_message(turn.now, message)),
+                            Unsafe::Drop => self.remove_message(turn.now, message),
                             Unsafe::Keep => self.stored(turn.now, message),
                         }
                     }

@@ -3,113 +3,174 @@
 use crate::control::Refusal;
 use crate::queue::check_extensions;
 use alloc::format;
-use alloc::rc::Rc;
 use alloc::string::ToString;
-use alloc::vec::Vec;
-use switchboard_protocol::queue::{GROUP_KEY_BYTES_MAX, PushOptions, QUEUE_PRIORITIES};
-use switchboard_protocol::{Header, Outcome, Parts, Tail, extension_type};
+use switchboard_protocol::queue::{Producer, PushOptions, QUEUE_PRIORITIES, group_key};
+use switchboard_protocol::{
+    Header, Outcome, PART_HEADER_BYTES, Part, Parts, Tail, extension_type, part_bytes,
+};
 
 /// What a push says beside its messages.
 #[derive(Default)]
-pub(crate) struct Wishes {
+pub(crate) struct Wishes<'a> {
     pub(crate) options: PushOptions,
     /// Whether it said so itself.
     pub(crate) has_options: bool,
-    pub(crate) key: Option<Rc<[u8]>>,
-    /// Producer and number.
-    pub(crate) producer: Option<(u64, u64)>,
+    pub(crate) key: Option<&'a [u8]>,
+    pub(crate) producer: Option<Producer>,
+    /// The value of QUEUES, which is read by who has the handles.
+    pub(crate) queues: Option<&'a [u8]>,
+}
+
+/// Messages and bytes that a queue is to take.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Load {
+    pub(crate) count: u64,
+    pub(crate) bytes: u64,
 }
 
 /// One message of a push.
-pub(crate) struct Part {
+pub(crate) struct Piece {
     /// Which of the queues.
-    pub(crate) queue: u32,
+    pub(crate) queue: usize,
     pub(crate) priority: u8,
+    /// Where its bytes are in the frame's tail.
     pub(crate) start: usize,
     pub(crate) end: usize,
 }
 
+/// The messages of a batch that was found sound.
+pub(crate) struct Pieces<'a> {
+    parts: Parts<'a>,
+    at: usize,
+    /// The priority of each, where the push itself says one.
+    priority: Option<u8>,
+}
+
 /// Messages in one batch.
-const BATCH_MAX: usize = 16_384;
-/// Reads the extensions of a push; those handles that QUEUES has are read by who can.
-pub(crate) fn wishes_of<'a>(header: &Header, bytes: &'a [u8]) -> Result<(Wishes, Option<&'a [u8]>), Refusal> {
-    use extension_type::{GROUP, METHOD_NAME, PRODUCER, PUSH, QUEUES};
-    let invalid = |message: &str| (Outcome::Invalid, message.to_string());
-    let tail = Tail::of(header, bytes);
-    check_extensions(&tail, &[METHOD_NAME, PUSH, GROUP, PRODUCER, QUEUES])?;
-    let mut wishes = Wishes::default();
-    let mut further = None;
-    for extension in tail.extensions().into_iter().flatten() {
-        let value = extension.value;
-        match extension.kind {
-            PUSH => {
-                wishes.options = PushOptions::from_bytes(value)
-                    .ok_or_else(|| invalid("the extension PUSH is 20 bytes, 3 of them zeros (SPEC 2.5)"))?;
-                wishes.has_options = true;
-            }
-            GROUP => {
-                if value.is_empty() || GROUP_KEY_BYTES_MAX < value.len() {
-                    return Err(invalid("the key of a group is 1 to 128 bytes (SPEC 2.5)"));
+const BATCH_MAX: u64 = 16_384;
+
+impl<'a> Wishes<'a> {
+    /// Reads the extensions of a push.
+    pub(crate) fn of(header: &Header, bytes: &'a [u8]) -> Result<Self, Refusal> {
+        use extension_type::{GROUP, METHOD_NAME, PRODUCER, PUSH, QUEUES};
+        let invalid = |message: &str| (Outcome::Invalid, message.to_string());
+        let tail = Tail::of(header, bytes);
+        check_extensions(&tail, &[METHOD_NAME, PUSH, GROUP, PRODUCER, QUEUES])?;
+        let mut wishes = Self::default();
+        for extension in tail.extensions().into_iter().flatten() {
+            let value = extension.value;
+            match extension.kind {
+                PUSH => {
+                    let options = PushOptions::from_bytes(value);
+                    wishes.options = options.ok_or_else(|| {
+                        invalid("the extension PUSH is 20 bytes, 3 of them zeros (SPEC 2.5)")
+                    })?;
+                    wishes.has_options = true;
                 }
-                wishes.key = Some(Rc::from(value));
+                GROUP => {
+                    let key = group_key(value);
+                    wishes.key =
+                        Some(key.ok_or_else(|| invalid("the key of a group is 1 to 128 bytes (SPEC 2.5)"))?);
+                }
+                PRODUCER => {
+                    let producer = Producer::from_bytes(value);
+                    wishes.producer = Some(
+                        producer.ok_or_else(|| invalid("the extension PRODUCER is 16 bytes (SPEC 2.5)"))?,
+                    );
+                }
+                QUEUES => wishes.queues = Some(value),
+                _ => {}
             }
-            PRODUCER => {
-                let Some((producer, number)) = value.split_first_chunk::<8>() else {
-                    return Err(invalid("the extension PRODUCER is 16 bytes (SPEC 2.5)"));
-                };
-                let number: [u8; 8] = number
-                    .try_into()
-                    .map_err(|_| invalid("the extension PRODUCER is 16 bytes (SPEC 2.5)"))?;
-                wishes.producer = Some((u64::from_le_bytes(*producer), u64::from_le_bytes(number)));
-            }
-            QUEUES => further = Some(value),
-            _ => {}
         }
+        check_priority(wishes.options.priority)?;
+        Ok(wishes)
     }
-    check_priority(wishes.options.priority)?;
-    Ok((wishes, further))
+
+    /// The messages of a batch that [`Self::weigh`] has found sound.
+    #[inline(always)]
+    pub(crate) fn pieces<'b>(&self, header: &Header, bytes: &'b [u8]) -> Pieces<'b> {
+        let payload = Tail::of(header, bytes).payload;
+        let priority = self.has_options.then_some(self.options.priority);
+        Pieces { parts: Parts::of(payload), at: bytes.len() - payload.len(), priority }
+    }
+
+    /// What of a batch each queue gets, or why it is none.
+    pub(crate) fn weigh(&self, header: &Header, bytes: &[u8], loads: &mut [Load]) -> Result<(), Refusal> {
+        let payload = Tail::of(header, bytes).payload;
+        let (mut count, mut whole) = (0, 0);
+        let mut sound = true;
+        for part in Parts::of(payload) {
+            let Some((queue, _)) = self.address_of(&part) else {
+                sound = false;
+                break;
+            };
+            let Some(load) = loads.get_mut(queue) else {
+                sound = false;
+                break;
+            };
+            load.count += 1;
+            load.bytes += part.payload.len() as u64;
+            count += 1;
+            whole += part_bytes(part.payload.len());
+        }
+        if sound && 0 < count && count <= BATCH_MAX && whole == payload.len() {
+            return Ok(());
+        }
+        Err(self.unsound(payload, loads.len()))
+    }
+
+    /// Which queue a message of a batch goes to, and its priority; `None` if its attribute says nothing.
+    #[inline(always)]
+    fn address_of(&self, part: &Part<'_>) -> Option<(usize, u8)> {
+        let [priority, queue, 0, 0] = part.attribute.to_le_bytes() else { return None };
+        let priority = if self.has_options { self.options.priority } else { priority };
+        (priority < QUEUE_PRIORITIES).then_some((queue.into(), priority))
+    }
+
+    /// What is wrong with a batch for so many queues.
+    #[cold]
+    fn unsound(&self, payload: &[u8], queues: usize) -> Refusal {
+        let Some(count) = Parts::of(payload).count_whole() else {
+            let message = "the payload is no batch: empty, or not exactly its messages (SPEC 2.9)";
+            return (Outcome::Invalid, message.to_string());
+        };
+        if BATCH_MAX < count.into() {
+            return (Outcome::TooLarge, format!("{count} messages in one push; at most {BATCH_MAX}"));
+        }
+        let wrong = |part: Part<'_>| {
+            let [priority, queue, 0, 0] = part.attribute.to_le_bytes() else {
+                return Some(format!(
+                    "attribute {:#x} has bits that mean nothing (SPEC 10.3)",
+                    part.attribute
+                ));
+            };
+            if queues <= usize::from(queue) {
+                return Some(format!("a message for queue {queue} of {queues} (SPEC 10.3)"));
+            }
+            self.address_of(&part).is_none().then(|| priority_message(priority))
+        };
+        (Outcome::Invalid, Parts::of(payload).find_map(wrong).expect("something is wrong with it"))
+    }
+}
+
+impl Iterator for Pieces<'_> {
+    type Item = Piece;
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<Piece> {
+        let part = self.parts.next()?;
+        let [priority, queue, ..] = part.attribute.to_le_bytes();
+        let start = self.at + PART_HEADER_BYTES;
+        let end = start + part.payload.len();
+        self.at += part_bytes(part.payload.len());
+        Some(Piece { queue: queue.into(), priority: self.priority.unwrap_or(priority), start, end })
+    }
 }
 
 fn check_priority(priority: u8) -> Result<(), Refusal> {
-    if priority < QUEUE_PRIORITIES {
-        return Ok(());
-    }
-    Err((Outcome::Invalid, format!("priority {priority}; a queue has 0 to 31 (SPEC 10.4)")))
+    if priority < QUEUE_PRIORITIES { Ok(()) } else { Err((Outcome::Invalid, priority_message(priority))) }
 }
 
-/// The messages of a batch: where each is, and where it goes.
-pub(crate) fn parts_of(
-    header: &Header,
-    bytes: &[u8],
-    wishes: &Wishes,
-    queues: usize,
-) -> Result<Vec<Part>, Refusal> {
-    let payload = Tail::of(header, bytes).payload;
-    let count = Parts::of(payload).count_whole();
-    let Some(count) = count.map(|count| count as usize) else {
-        let message = "the payload is no batch: empty, or not exactly its messages (SPEC 2.9)".to_string();
-        return Err((Outcome::Invalid, message));
-    };
-    if BATCH_MAX < count {
-        return Err((Outcome::TooLarge, format!("{count} messages in one push; at most {BATCH_MAX}")));
-    }
-    let mut parts = Vec::with_capacity(count);
-    let mut at = bytes.len() - payload.len();
-    for part in Parts::of(payload) {
-        let [priority, queue, 0, 0] = part.attribute.to_le_bytes() else {
-            let message = format!("attribute {:#x} has bits that mean nothing (SPEC 10.3)", part.attribute);
-            return Err((Outcome::Invalid, message));
-        };
-        if queues <= usize::from(queue) {
-            let message = format!("a message for queue {queue} of {queues} (SPEC 10.3)");
-            return Err((Outcome::Invalid, message));
-        }
-        let priority = if wishes.has_options { wishes.options.priority } else { priority };
-        check_priority(priority)?;
-        let start = at + switchboard_protocol::PART_HEADER_BYTES;
-        let end = start + part.payload.len();
-        parts.push(Part { queue: queue.into(), priority, start, end });
-        at += switchboard_protocol::part_bytes(part.payload.len());
-    }
-    Ok(parts)
+fn priority_message(priority: u8) -> alloc::string::String {
+    format!("priority {priority}; a queue has 0 to 31 (SPEC 10.4)")
 }
