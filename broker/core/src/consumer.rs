@@ -1,10 +1,10 @@
 //! Consumers: who takes messages out of queues, in turn, and how a message gets to them (SPEC 10.7).
 
 use crate::broker::{Broker, Turn};
-use crate::call::Target;
+use crate::call::{Call, Target};
 use crate::control::Refusal;
 use crate::list::Links;
-use crate::message::State;
+use crate::message::{Message, State};
 use crate::peer::Stage;
 use crate::queue::Queues;
 use crate::record::Delivered;
@@ -213,71 +213,96 @@ impl<P: Payload> Broker<P> {
 
     /// Gives what is ready to those whose turn it is.
     pub(crate) fn feed_consumers(&mut self, turn: &mut Turn<'_, P>, queue: u32) {
-        while let Some(consumer) = self.queues.table[queue].hungry.first() {
-            let Some(message) = self.next_ready(turn.now, queue) else { break };
+        loop {
+            let at = &self.queues.table[queue];
+            let Some(consumer) = at.hungry.first() else { break };
+            let plain = at.first_listed().filter(|&message| {
+                at.returned.is_empty()
+                    && self.queues.messages[message].extra == NONE
+                    && self.monitors.is_empty()
+            });
+            let Some(message) = plain.or_else(|| self.next_ready(turn.now, queue)) else { break };
             let Consumer { call, ref role, .. } = self.queues.consumers[consumer];
             let &Role::Pop { lease, lease_ns } = role else { unreachable!("who walks is never hungry") };
             if !self.can_take(self.calls[call].caller.slot) {
                 self.stall_consumer(consumer);
                 continue;
             }
-            let header = self.next_delivery(call, message);
             if lease == LeaseKind::None {
-                self.give_away(turn, message, header);
+                self.give_away(turn, call, message);
+            } else if plain.is_some() {
+                self.lend_plain(turn, call, message, lease, lease_ns);
             } else {
-                self.lend(turn, message, header, lease, lease_ns);
+                self.lend(turn, call, message, lease, lease_ns);
             }
             self.end_delivery(turn, consumer, call);
         }
     }
 
     /// The header of a message's next delivery, but for its lease and its length; it counts from now on.
-    #[inline(always)]
     fn next_delivery(&mut self, call: u32, message: u32) -> (u32, Header) {
-        let message = &mut self.queues.messages[message];
-        message.set_deliveries(message.deliveries() + 1);
-        self.queues.table[message.queue].counts.delivered += 1;
-        let call = &mut self.calls[call];
-        let mut header = Header {
-            method: message.counts,
-            handle: call.handle,
-            call: call.caller_call,
-            deadline: message.position,
-            ..Header::new(Kind::Reply)
-        };
-        if call.stream {
-            call.credit -= 1;
-            call.items += 1;
-            header.kind = Kind::Item;
-            header.seq = call.items;
-        } else {
-            self.counters.outcomes[Outcome::Reply as usize] += 1;
+        let Self { queues: Queues { table, messages, .. }, calls, counters, .. } = self;
+        let it = &mut messages[message];
+        table[it.queue].counts.delivered += 1;
+        let call = &mut calls[call];
+        if !call.stream {
+            counters.outcomes[Outcome::Reply as usize] += 1;
         }
-        (call.caller.slot, header)
+        (call.caller.slot, call.next_delivery(it))
     }
 
     /// Delivers a message under lease.
-    #[inline(always)]
-    fn lend(
-        &mut self,
-        turn: &mut Turn<'_, P>,
-        message: u32,
-        (to, mut header): (u32, Header),
-        lease: LeaseKind,
-        lease_ns: u64,
-    ) {
+    #[inline(never)]
+    fn lend(&mut self, turn: &mut Turn<'_, P>, call: u32, message: u32, lease: LeaseKind, lease_ns: u64) {
+        let (to, mut header) = self.next_delivery(call, message);
         self.unplace(message);
-        self.note_delivered(message);
+        if let Some(delivered) = self.delivered_of(message) {
+            self.queues.delivered.push(delivered);
+            self.queues.stirred = true;
+        }
         self.set_state(message, State::Leased);
         let id = self.new_lease(turn.now, message, to, lease, lease_ns);
         header.epoch = id.low;
         header.caller = id.high;
-        let it = &self.queues.messages[message];
-        if !self.monitors.is_empty() || it.extra != NONE {
-            return self.send_shown(turn, message, (to, header));
+        let object = self.queues.table[self.queues.messages[message].queue].object;
+        let shown = self.shown(message);
+        self.send_message(turn, object, (to, header), shown);
+    }
+
+    /// The same of one that is in the list of its priority and has nothing aside, and that nobody watches.
+    #[inline(always)]
+    fn lend_plain(
+        &mut self,
+        turn: &mut Turn<'_, P>,
+        call: u32,
+        message: u32,
+        lease: LeaseKind,
+        lease_ns: u64,
+    ) {
+        let id = self.new_lease(turn.now, message, self.calls[call].caller.slot, lease, lease_ns);
+        let Self { queues, calls, counters, .. } = self;
+        let Queues { table, messages, delivered, stirred, .. } = queues;
+        let call = &mut calls[call];
+        if !call.stream {
+            counters.outcomes[Outcome::Reply as usize] += 1;
         }
+        let to = call.caller.slot;
+        let it = &mut messages[message];
+        let mut header = call.next_delivery(it);
+        header.epoch = id.low;
+        header.caller = id.high;
         header.ext_len = it.ext_len;
         header.len = (HEADER_BYTES + it.tail.len()) as u32;
+        it.state = State::Leased;
+        let (priority, at) = (usize::from(it.priority()), &mut table[it.queue]);
+        at.counts.delivered += 1;
+        at.count_state(it.tail.len() as u64, State::Ready, State::Leased);
+        if at.is_logged() {
+            let (position, deliveries) = (it.position, it.deliveries());
+            delivered.push(Delivered { queue: at.id, position, deliveries, ready_at: 0 });
+            *stirred = true;
+        }
+        at.leave_ready(messages, message, priority);
         // Lent from where it stays.
         let Some((to_id, unread)) = self.count_out(to, &header) else { return };
         turn.effects.forward(to_id, &header, &self.queues.messages[message].tail);
@@ -287,21 +312,15 @@ impl<P: Payload> Broker<P> {
     }
 
     /// Delivers a message that is consumed by that.
-    fn give_away(&mut self, turn: &mut Turn<'_, P>, message: u32, delivery: (u32, Header)) {
+    #[inline(never)]
+    fn give_away(&mut self, turn: &mut Turn<'_, P>, call: u32, message: u32) {
+        let delivery = self.next_delivery(call, message);
         self.note_gone(message);
         let shown = self.shown(message);
         let at = &mut self.queues.table[self.queues.messages[message].queue];
         at.counts.acked += 1;
         let object = at.object;
         self.remove_message(turn.now, message);
-        self.send_message(turn, object, delivery, shown);
-    }
-
-    /// A delivery of a message that is not shown as it lies there, or that somebody watches.
-    #[inline(never)]
-    fn send_shown(&mut self, turn: &mut Turn<'_, P>, message: u32, delivery: (u32, Header)) {
-        let object = self.queues.table[self.queues.messages[message].queue].object;
-        let shown = self.shown(message);
         self.send_message(turn, object, delivery, shown);
     }
 
@@ -358,15 +377,6 @@ impl<P: Payload> Broker<P> {
         (new.len() as u16, SendTail::Extended(Rc::from(new), it.tail.clone(), it.ext_len))
     }
 
-    /// A message of a durable queue was delivered: how often that was.
-    #[inline]
-    pub(crate) fn note_delivered(&mut self, message: u32) {
-        if let Some(delivered) = self.delivered_of(message) {
-            self.queues.delivered.push(delivered);
-            self.queues.stirred = true;
-        }
-    }
-
     /// What the log says of the deliveries of a message; `None` where there is nothing to say.
     pub(crate) fn delivered_of(&self, message: u32) -> Option<Delivered> {
         let it = &self.queues.messages[message];
@@ -378,6 +388,29 @@ impl<P: Payload> Broker<P> {
             deliveries: it.deliveries(),
             ready_at,
         })
+    }
+}
+
+impl Call {
+    /// The header of a message's next delivery under this call, but for its lease and its length; it counts
+    /// from now on.
+    #[inline(always)]
+    fn next_delivery<P>(&mut self, message: &mut Message<P>) -> Header {
+        message.set_deliveries(message.deliveries() + 1);
+        let mut header = Header {
+            method: message.counts,
+            handle: self.handle,
+            call: self.caller_call,
+            deadline: message.position,
+            ..Header::new(Kind::Reply)
+        };
+        if self.stream {
+            self.credit -= 1;
+            self.items += 1;
+            header.kind = Kind::Item;
+            header.seq = self.items;
+        }
+        header
     }
 }
 

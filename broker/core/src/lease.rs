@@ -5,7 +5,7 @@ use crate::consumer::malformed;
 use crate::control::Refusal;
 use crate::dead::Death;
 use crate::list::Links;
-use crate::message::State;
+use crate::message::{Message, State};
 use crate::queue::Queues;
 use crate::record::{Change, Place, Record};
 use crate::siphash::siphash;
@@ -59,19 +59,19 @@ impl<P: Payload> Broker<P> {
         let attached = kind == LeaseKind::Attached;
         let peer = self.peers[holder as usize].as_mut().expect("a consumer that is connected");
         let Queues { leases, messages, .. } = &mut self.queues;
-        let lease = leases.insert(Lease {
+        let low = leases.insert_word(Lease {
             high,
             message,
             uid: peer.identity.uid,
             holder: if attached { holder } else { NONE },
             lease_ns,
             timer: TimerId::NONE,
-            by_peer: Links::OUT,
+            by_peer: if attached { peer.leases.end() } else { Links::OUT },
         });
+        let lease = low as u32;
         messages[message].lease = lease;
-        let low = leases.word(lease);
         if attached {
-            peer.leases.push(leases, lease, |lease| &mut lease.by_peer);
+            peer.leases.take_in(leases, lease, |lease| &mut lease.by_peer);
         } else {
             self.time_lease(now, lease, lease_ns);
         }
@@ -108,10 +108,47 @@ impl<P: Payload> Broker<P> {
     /// The leased message that an id names, if who has this user id may give it up.
     #[inline(always)]
     fn find_leased(&self, uid: u32, queue: u32, id: LeaseId) -> Option<u32> {
-        let lease = &self.queues.leases[self.queues.leases.find(id.low)?];
+        let (_, lease) = self.queues.leases.find_value(id.low)?;
         let valid =
             lease.high == id.high && lease.uid == uid && self.queues.messages[lease.message].queue == queue;
         valid.then_some(lease.message)
+    }
+
+    /// Takes the leased message that an id names out of the world, if who has this user id may give it
+    /// up: its position.
+    #[inline(always)]
+    fn consume(&mut self, now: Instant, uid: u32, queue: u32, id: LeaseId) -> Option<u64> {
+        let message = self.find_leased(uid, queue, id)?;
+        let Message { lease, user, extra, segment, position, .. } = self.queues.messages[message];
+        if segment != NONE {
+            let cost = self.message_cost(message);
+            self.queues.messages[message].segment = NONE;
+            self.let_go(segment, cost);
+        }
+        let Self { queues: Queues { table, messages, leases, .. }, peers, .. } = self;
+        let at = &mut table[queue];
+        let Lease { holder, timer, .. } = leases[lease];
+        if extra != NONE || timer != TimerId::NONE || !at.walkers.is_empty() || !at.blocked.is_empty() {
+            self.remove_with_all(now, message);
+            return Some(position);
+        }
+        // What is left of `remove_message` where nothing else hangs on it.
+        if holder != NONE {
+            let peer = peers[holder as usize].as_mut().expect("a holder that is connected");
+            peer.leases.remove(leases, lease, |lease| &mut lease.by_peer);
+        }
+        leases.free(lease);
+        at.all.remove(messages, message, |message| &mut message.by_queue);
+        let bytes = messages[message].tail.len() as u64;
+        at.forget(bytes, State::Leased);
+        messages.free(message);
+        self.refund(now, user, bytes);
+        Some(position)
+    }
+
+    #[inline(never)]
+    fn remove_with_all(&mut self, now: Instant, message: u32) {
+        self.remove_message(now, message);
     }
 
     /// The holder of an attached lease is gone (SPEC 10.9).
@@ -183,7 +220,7 @@ impl<P: Payload> Broker<P> {
         let mut done = if 1 < ids.len() { alloc::vec![0; ids.len()] } else { Vec::new() };
         let mut acked = 0;
         for (at, bytes) in ids.iter().enumerate() {
-            let Some(message) = self.find_leased(uid, queue, LeaseId::from_bytes(bytes)) else {
+            let Some(position) = self.consume(turn.now, uid, queue, LeaseId::from_bytes(bytes)) else {
                 if let Some(done) = done.get_mut(at) {
                     *done = 1;
                 }
@@ -191,9 +228,8 @@ impl<P: Payload> Broker<P> {
             };
             acked += 1;
             if level != Level::Memory {
-                gone.push(Place { queue: id, position: self.queues.messages[message].position });
+                gone.push(Place { queue: id, position });
             }
-            self.remove_message(turn.now, message);
         }
         self.queues.table[queue].counts.acked += acked;
         if ids.len() == 1 && acked == 0 {

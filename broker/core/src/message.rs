@@ -109,6 +109,27 @@ fn varint_len(number: u64) -> usize {
 pub(crate) const DELIVERIES_MAX: u32 = (1 << 24) - 1;
 
 impl<P> Message<P> {
+    /// A message that is in no queue yet.
+    #[inline(always)]
+    pub(crate) fn new(tail: P, user: u32, wall_ns: u64, priority: u8, ext_len: u16, stored: bool) -> Self {
+        Self {
+            tail,
+            position: 0,
+            by_queue: Links::OUT,
+            by_state: Links::OUT,
+            queue: NONE,
+            user,
+            segment: NONE,
+            lease: NONE,
+            extra: NONE,
+            pushed_s: (wall_ns / 1_000_000_000) as u32,
+            counts: u32::from(priority) << 24,
+            ext_len,
+            state: State::Storing,
+            stored,
+        }
+    }
+
     pub(crate) fn priority(&self) -> u8 {
         (self.counts >> 24) as u8
     }
@@ -167,6 +188,12 @@ impl<P: Payload> Broker<P> {
             self.queues.clock.remove(extra.timer);
         }
         self.queues.messages.free(message);
+        self.refund(now, user, bytes);
+    }
+
+    /// A message of so many bytes, for which a user was charged, is gone.
+    #[inline(always)]
+    pub(crate) fn refund(&mut self, now: Instant, user: u32, bytes: u64) {
         self.queues.bytes -= bytes;
         let it = &mut self.users[user];
         it.queued -= 1;
@@ -188,13 +215,15 @@ impl<P: Payload> Broker<P> {
         message.position = at.position;
         message.queue = queue;
         message.state = if ready { State::Ready } else { State::Storing };
+        message.by_queue = at.all.end();
+        message.by_state = if ready { at.ready[priority].end() } else { Links::OUT };
         at.states[message.state as usize] += 1;
         let message = messages.insert(message);
-        at.all.push(messages, message, |message| &mut message.by_queue);
+        at.all.take_in(messages, message, |message| &mut message.by_queue);
         if ready {
             // Nothing in its list is behind it.
             at.ready_bits |= 1 << priority;
-            at.ready[priority].push(messages, message, |message| &mut message.by_state);
+            at.ready[priority].take_in(messages, message, |message| &mut message.by_state);
             if !at.hungry.is_empty() && !at.due {
                 at.due = true;
                 due.push(queue);
@@ -310,10 +339,7 @@ impl<P: Payload> Broker<P> {
     #[inline]
     pub(crate) fn first_ready(&self, queue: u32) -> Option<u32> {
         let at = &self.queues.table[queue];
-        let listed = match at.ready_bits {
-            0 => None,
-            bits => at.ready[31 - bits.leading_zeros() as usize].first(),
-        };
+        let listed = at.first_listed();
         if at.returned.is_empty() {
             return listed;
         }
@@ -356,14 +382,7 @@ impl<P: Payload> Broker<P> {
         let it = &messages[message];
         let (queue, priority, extra) = (it.queue, usize::from(it.priority()), it.extra);
         match it.state {
-            State::Ready => {
-                let at = &mut table[queue];
-                let list = &mut at.ready[priority];
-                list.remove(messages, message, |message| &mut message.by_state);
-                if list.is_empty() {
-                    at.ready_bits &= !(1 << priority);
-                }
-            }
+            State::Ready => table[queue].leave_ready(messages, message, priority),
             State::Leased => {
                 let lease = it.lease;
                 self.drop_lease(lease);
@@ -384,12 +403,7 @@ impl<P: Payload> Broker<P> {
     pub(crate) fn set_state(&mut self, message: u32, state: State) {
         let it = &mut self.queues.messages[message];
         let before = core::mem::replace(&mut it.state, state);
-        let (queue, bytes) = (it.queue, it.tail.len() as u64);
-        let at = &mut self.queues.table[queue];
-        at.states[before as usize] -= 1;
-        at.states[state as usize] += 1;
-        at.leased_bytes -= if before == State::Leased { bytes } else { 0 };
-        at.leased_bytes += if state == State::Leased { bytes } else { 0 };
+        self.queues.table[it.queue].count_state(it.tail.len() as u64, before, state);
     }
 
     /// Takes a message out of its queue; it may go to another one.
@@ -417,11 +431,7 @@ impl<P: Payload> Broker<P> {
         let at = &mut table[queue];
         at.all.remove(messages, message, |message| &mut message.by_queue);
         let it = &mut messages[message];
-        let bytes = it.tail.len() as u64;
-        at.bytes -= bytes;
-        at.leased_bytes -= if it.state == State::Leased { bytes } else { 0 };
-        at.states[it.state as usize] -= 1;
-        it.state = State::Storing;
+        at.forget(it.tail.len() as u64, core::mem::replace(&mut it.state, State::Storing));
         it.queue = NONE;
     }
 

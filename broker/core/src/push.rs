@@ -2,8 +2,7 @@
 
 use crate::broker::{Broker, Turn};
 use crate::control::Refusal;
-use crate::list::Links;
-use crate::message::{Extra, Message, State};
+use crate::message::{Extra, Message};
 use crate::record::{Change, Entry, MarkTaken, Record};
 use crate::slab::NONE;
 use crate::storage::Unsafe;
@@ -14,7 +13,7 @@ use alloc::rc::Rc;
 use alloc::string::ToString;
 use alloc::vec::Vec;
 use switchboard_protocol::queue::{Level, Overflow, PUSH_QUEUES_MAX, Producer, PushOptions, push_queues};
-use switchboard_protocol::{Header, Kind, Outcome, Verb, flags};
+use switchboard_protocol::{Header, Instant, Kind, Outcome, Verb, flags};
 
 /// Whose push it is.
 #[derive(Clone, Copy)]
@@ -83,7 +82,10 @@ impl<P: Payload> Broker<P> {
             wishes.weigh(header, bytes, core::slice::from_mut(&mut load))?;
         }
         let push = Push { pusher, from, header, wishes: &wishes, queues: &[queue], loads: &[load] };
-        self.take_push(turn, &push, tail)
+        if wishes.producer.is_some() || self.queues.table[queue].level() != Level::Memory {
+            return self.take_push(turn, &push, tail);
+        }
+        self.push_to_memory(turn, &push, queue, load, tail)
     }
 
     /// The queues that a push goes to, the handle's own first.
@@ -116,8 +118,111 @@ impl<P: Payload> Broker<P> {
         Ok(queues)
     }
 
+    /// A push to one queue in memory, by who does not number them: most are. The same as
+    /// [`Self::take_push`] with what is not needed left out.
+    #[inline(always)]
+    fn push_to_memory(
+        &mut self,
+        turn: &mut Turn<'_, P>,
+        push: &Push<'_>,
+        queue: u32,
+        load: Load,
+        tail: &P,
+    ) -> Result<(), Refusal> {
+        let Push { pusher, from, header, wishes, .. } = *push;
+        if !self.check_room(turn, push, queue, load, tail)? {
+            return Ok(());
+        }
+        let peer = self.peer(from);
+        let user = peer.user;
+        self.check_queued_quota(user, peer.identity.uid, load)?;
+        while self.queues.table[queue].is_full(load.count, load.bytes) {
+            self.drop_oldest(turn.now, queue, &mut Vec::new());
+        }
+        self.charge(user, load);
+        let wall = self.wall(turn.now);
+        let first = self.queues.table[queue].position + 1;
+        let key = wishes.key.map(Rc::from);
+        if header.flags & flags::BATCH == 0 {
+            let priority = wishes.options.priority;
+            let message = Message::new(tail.clone().keep(), user, wall, priority, header.ext_len, true);
+            self.enter_piece(turn.now, queue, wishes, &key, wall, message);
+        } else {
+            for piece in wishes.pieces(header, tail.bytes()) {
+                let tail = tail.cut(piece.start, piece.end).keep();
+                let message = Message::new(tail, user, wall, piece.priority, 0, true);
+                self.enter_piece(turn.now, queue, wishes, &key, wall, message);
+            }
+        }
+        let reply = Header { seq: first, ..Header::new(Kind::Reply) };
+        self.answer_push(turn, pusher, from, header, reply, Vec::new());
+        Ok(())
+    }
+
+    /// Whether a push to one queue goes on: there is room, or can be made. If not it waits, or is refused.
+    #[inline(always)]
+    fn check_room(
+        &mut self,
+        turn: &mut Turn<'_, P>,
+        push: &Push<'_>,
+        queue: u32,
+        load: Load,
+        tail: &P,
+    ) -> Result<bool, Refusal> {
+        let at = &self.queues.table[queue];
+        let in_line = matches!(push.pusher, Pusher::Frame(_)) && !at.blocked.is_empty();
+        if in_line || at.is_full(load.count, load.bytes) {
+            self.find_room(turn, push, queue, load, tail)
+        } else {
+            Ok(true)
+        }
+    }
+
+    #[inline(never)]
+    fn find_room(
+        &mut self,
+        turn: &mut Turn<'_, P>,
+        push: &Push<'_>,
+        queue: u32,
+        load: Load,
+        tail: &P,
+    ) -> Result<bool, Refusal> {
+        self.check_bound(queue, load)?;
+        match self.queues.table[queue].settings.overflow {
+            Overflow::Block => {
+                self.block(turn, push.pusher, push.from, queue, push.header, tail, load)?;
+                Ok(false)
+            }
+            Overflow::Reject => Err(self.full(queue)),
+            Overflow::DropOldest => {
+                self.check_can_drop(queue, load)?;
+                Ok(true)
+            }
+        }
+    }
+
+    /// Puts a message of a push into its queue.
+    #[inline(always)]
+    fn enter_piece(
+        &mut self,
+        now: Instant,
+        queue: u32,
+        wishes: &Wishes<'_>,
+        key: &Option<Rc<[u8]>>,
+        wall: u64,
+        message: Message<P>,
+    ) -> u32 {
+        let PushOptions { ttl_ns, delay_ns, .. } = wishes.options;
+        if ttl_ns == 0 && delay_ns == 0 && key.is_none() {
+            return self.line_up(queue, message);
+        }
+        let at = |wait: u64| if wait == 0 { 0 } else { wall.saturating_add(wait) };
+        let extra = Extra { expires: at(ttl_ns), ready_at: at(delay_ns), key: key.clone(), ..Extra::new() };
+        self.line_up_with(now, queue, message, extra)
+    }
+
     /// Takes a push, or says why not. Nothing is changed before everything was checked.
-    #[inline]
+    #[inline(never)]
     fn take_push(&mut self, turn: &mut Turn<'_, P>, push: &Push<'_>, tail: &P) -> Result<(), Refusal> {
         let Push { pusher, from, header, wishes, queues, loads } = *push;
         let peer = self.peer(from);
@@ -152,17 +257,8 @@ impl<P: Payload> Broker<P> {
             self.check_log_has_room()?;
         }
         if let ([queue], [load]) = (queues, loads) {
-            let at = &self.queues.table[*queue];
-            let in_line = matches!(pusher, Pusher::Frame(_)) && !at.blocked.is_empty();
-            if in_line || at.is_full(load.count, load.bytes) {
-                self.check_bound(*queue, *load)?;
-                match at.settings.overflow {
-                    Overflow::Block => {
-                        return self.block(turn, pusher, from, *queue, header, tail, *load);
-                    }
-                    Overflow::Reject => return Err(self.full(*queue)),
-                    Overflow::DropOldest => self.check_can_drop(*queue, *load)?,
-                }
+            if !self.check_room(turn, push, *queue, *load, tail)? {
+                return Ok(());
             }
         } else {
             for (&queue, &load) in queues.iter().zip(loads) {
@@ -231,31 +327,9 @@ impl<P: Payload> Broker<P> {
     ) {
         let Push { header, wishes, queues, .. } = *push;
         let queue = queues[piece.queue];
-        let message = Message {
-            tail,
-            position: 0,
-            by_queue: Links::OUT,
-            by_state: Links::OUT,
-            queue: NONE,
-            user: made.user,
-            segment: NONE,
-            lease: NONE,
-            extra: NONE,
-            pushed_s: (made.wall / 1_000_000_000) as u32,
-            counts: u32::from(piece.priority) << 24,
-            ext_len: if header.flags & flags::BATCH == 0 { header.ext_len } else { 0 },
-            state: State::Storing,
-            stored: in_memory,
-        };
-        let PushOptions { ttl_ns, delay_ns, .. } = wishes.options;
-        let message = if ttl_ns == 0 && delay_ns == 0 && key.is_none() {
-            self.line_up(queue, message)
-        } else {
-            let at = |wait: u64| if wait == 0 { 0 } else { made.wall.saturating_add(wait) };
-            let extra =
-                Extra { expires: at(ttl_ns), ready_at: at(delay_ns), key: key.clone(), ..Extra::new() };
-            self.line_up_with(turn.now, queue, message, extra)
-        };
+        let ext_len = if header.flags & flags::BATCH == 0 { header.ext_len } else { 0 };
+        let message = Message::new(tail, made.user, made.wall, piece.priority, ext_len, in_memory);
+        let message = self.enter_piece(turn.now, queue, wishes, key, made.wall, message);
         let position = self.queues.messages[message].position;
         if made.first == 0 {
             made.first = position;

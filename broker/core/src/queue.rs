@@ -211,6 +211,42 @@ impl Queue {
         self.settings.durability != Level::Memory && self.object != NONE
     }
 
+    /// Of those that are ready and in its lists, the one that goes next.
+    #[inline(always)]
+    pub(crate) fn first_listed(&self) -> Option<u32> {
+        match self.ready_bits {
+            0 => None,
+            bits => self.ready[31 - bits.leading_zeros() as usize].first(),
+        }
+    }
+
+    /// Takes a message out of the list of its priority.
+    #[inline(always)]
+    pub(crate) fn leave_ready<P>(&mut self, messages: &mut Slab<Message<P>>, message: u32, priority: usize) {
+        let list = &mut self.ready[priority];
+        list.remove(messages, message, |message| &mut message.by_state);
+        if list.is_empty() {
+            self.ready_bits &= !(1 << priority);
+        }
+    }
+
+    /// A message of so many bytes has come from one state into another.
+    #[inline(always)]
+    pub(crate) fn count_state(&mut self, bytes: u64, before: State, state: State) {
+        self.states[before as usize] -= 1;
+        self.states[state as usize] += 1;
+        self.leased_bytes -= if before == State::Leased { bytes } else { 0 };
+        self.leased_bytes += if state == State::Leased { bytes } else { 0 };
+    }
+
+    /// A message of so many bytes that was in this state has left.
+    #[inline(always)]
+    pub(crate) fn forget(&mut self, bytes: u64, state: State) {
+        self.bytes -= bytes;
+        self.states[state as usize] -= 1;
+        self.leased_bytes -= if state == State::Leased { bytes } else { 0 };
+    }
+
     /// Whether `count` messages of `bytes` more are too many.
     #[inline]
     pub(crate) fn is_full(&self, count: u64, bytes: u64) -> bool {
@@ -587,6 +623,7 @@ impl<P: Payload> Broker<P> {
     }
 
     /// The queue that a handle is on, if it has the rights and the queue is still there.
+    #[inline]
     pub(crate) fn queue_by(&self, handle: u32, rights: Rights) -> Result<u32, Refusal> {
         let grip = &self.handles[handle];
         let it = &self.objects[grip.object];
