@@ -3,6 +3,7 @@
 use crate::broker::{Broker, Turn};
 use crate::call::{Call, Target};
 use crate::control::Refusal;
+use crate::lease::Given;
 use crate::list::Links;
 use crate::message::{Message, State};
 use crate::peer::Stage;
@@ -216,27 +217,91 @@ impl<P: Payload> Broker<P> {
         loop {
             let at = &self.queues.table[queue];
             let Some(consumer) = at.hungry.first() else { break };
-            let plain = at.first_listed().filter(|&message| {
-                at.returned.is_empty()
-                    && self.queues.messages[message].extra == NONE
-                    && self.monitors.is_empty()
-            });
-            let Some(message) = plain.or_else(|| self.next_ready(turn.now, queue)) else { break };
+            if at.ready_bits == 0 && at.returned.is_empty() {
+                break;
+            }
             let Consumer { call, ref role, .. } = self.queues.consumers[consumer];
             let &Role::Pop { lease, lease_ns } = role else { unreachable!("who walks is never hungry") };
-            if !self.can_take(self.calls[call].caller.slot) {
-                self.stall_consumer(consumer);
+            let slot = self.calls[call].caller.slot;
+            if !self.can_take(slot) {
+                // Nobody is out of turn for what has expired.
+                if self.next_ready(turn.now, queue).is_some() {
+                    self.stall_consumer(consumer);
+                }
                 continue;
             }
-            if lease == LeaseKind::None {
-                self.give_away(turn, call, message);
-            } else if plain.is_some() {
-                self.lend_plain(turn, call, message, lease, lease_ns);
-            } else {
-                self.lend(turn, call, message, lease, lease_ns);
+            let lent = lease == LeaseKind::Attached
+                && self.monitors.is_empty()
+                && self.lend_plain(turn, queue, call, lease_ns);
+            if !lent {
+                let Some(message) = self.next_ready(turn.now, queue) else { break };
+                match lease {
+                    LeaseKind::None => self.give_away(turn, call, message),
+                    LeaseKind::Attached | LeaseKind::Detached => {
+                        self.lend(turn, call, message, lease, lease_ns);
+                    }
+                }
             }
             self.end_delivery(turn, consumer, call);
         }
+    }
+
+    /// Lends one message after the other, under leases that last as long as who gets them, as long as each is
+    /// in the list of its priority with nothing aside, nobody else is hungry, and there is credit and room.
+    /// Whether there was one.
+    #[inline(always)]
+    fn lend_plain(&mut self, turn: &mut Turn<'_, P>, queue: u32, call: u32, lease_ns: u64) -> bool {
+        let secrets = self.lease_secrets();
+        let low = u64::from(self.limits.link_bytes_low);
+        let Self { queues, calls, peers, counters, .. } = self;
+        let Queues { table, messages, leases, leases_given, delivered, stirred, .. } = queues;
+        let at = &mut table[queue];
+        let call = &mut calls[call];
+        let to = call.caller.slot;
+        let peer = peers[to as usize].as_mut().expect("a caller that is connected");
+        if !at.returned.is_empty() {
+            return false;
+        }
+        let logged = at.is_logged();
+        let mut lent = false;
+        while let Some(slot) = at.first_listed() {
+            let message = &mut messages[slot];
+            if message.extra != NONE {
+                break;
+            }
+            lent = true;
+            let mut header = call.next_delivery(message);
+            let given = Given { message, slot, kind: LeaseKind::Attached, lease_ns };
+            let id = leases.give(given, peer, to, secrets, leases_given);
+            header.epoch = id.low;
+            header.caller = id.high;
+            header.ext_len = message.ext_len;
+            header.len = (HEADER_BYTES + message.tail.len()) as u32;
+            peer.count_out(&header);
+            // Lent from where it stays.
+            turn.effects.forward(peer.id, &header, &message.tail);
+            message.state = State::Leased;
+            at.counts.delivered += 1;
+            at.count_state(message.tail.len() as u64, State::Ready, State::Leased);
+            if logged {
+                let (position, deliveries) = (message.position, message.deliveries());
+                delivered.push(Delivered { queue: at.id, position, deliveries, ready_at: 0 });
+                *stirred = true;
+            }
+            let priority = usize::from(message.priority());
+            at.leave_ready(messages, slot, priority);
+            if low < peer.unread || call.credit == 0 || at.hungry.len() != 1 {
+                break;
+            }
+        }
+        if lent && !call.stream {
+            counters.outcomes[Outcome::Reply as usize] += 1;
+        }
+        if lent && low < peer.unread {
+            let kind = if call.stream { Kind::Item } else { Kind::Reply };
+            self.much_unread(turn, to, kind);
+        }
+        lent
     }
 
     /// The header of a message's next delivery, but for its lease and its length; it counts from now on.
@@ -251,7 +316,7 @@ impl<P: Payload> Broker<P> {
         (call.caller.slot, call.next_delivery(it))
     }
 
-    /// Delivers a message under lease.
+    /// Delivers a message under lease, whatever it is.
     #[inline(never)]
     fn lend(&mut self, turn: &mut Turn<'_, P>, call: u32, message: u32, lease: LeaseKind, lease_ns: u64) {
         let (to, mut header) = self.next_delivery(call, message);
@@ -267,48 +332,6 @@ impl<P: Payload> Broker<P> {
         let object = self.queues.table[self.queues.messages[message].queue].object;
         let shown = self.shown(message);
         self.send_message(turn, object, (to, header), shown);
-    }
-
-    /// The same of one that is in the list of its priority and has nothing aside, and that nobody watches.
-    #[inline(always)]
-    fn lend_plain(
-        &mut self,
-        turn: &mut Turn<'_, P>,
-        call: u32,
-        message: u32,
-        lease: LeaseKind,
-        lease_ns: u64,
-    ) {
-        let id = self.new_lease(turn.now, message, self.calls[call].caller.slot, lease, lease_ns);
-        let Self { queues, calls, counters, .. } = self;
-        let Queues { table, messages, delivered, stirred, .. } = queues;
-        let call = &mut calls[call];
-        if !call.stream {
-            counters.outcomes[Outcome::Reply as usize] += 1;
-        }
-        let to = call.caller.slot;
-        let it = &mut messages[message];
-        let mut header = call.next_delivery(it);
-        header.epoch = id.low;
-        header.caller = id.high;
-        header.ext_len = it.ext_len;
-        header.len = (HEADER_BYTES + it.tail.len()) as u32;
-        it.state = State::Leased;
-        let (priority, at) = (usize::from(it.priority()), &mut table[it.queue]);
-        at.counts.delivered += 1;
-        at.count_state(it.tail.len() as u64, State::Ready, State::Leased);
-        if at.is_logged() {
-            let (position, deliveries) = (it.position, it.deliveries());
-            delivered.push(Delivered { queue: at.id, position, deliveries, ready_at: 0 });
-            *stirred = true;
-        }
-        at.leave_ready(messages, message, priority);
-        // Lent from where it stays.
-        let Some((to_id, unread)) = self.count_out(to, &header) else { return };
-        turn.effects.forward(to_id, &header, &self.queues.messages[message].tail);
-        if u64::from(self.limits.link_bytes_low) < unread {
-            self.much_unread(turn, to, header.kind);
-        }
     }
 
     /// Delivers a message that is consumed by that.

@@ -6,10 +6,11 @@ use crate::control::Refusal;
 use crate::dead::Death;
 use crate::list::Links;
 use crate::message::{Message, State};
+use crate::peer::Peer;
 use crate::queue::Queues;
 use crate::record::{Change, Place, Record};
-use crate::siphash::siphash;
-use crate::slab::NONE;
+use crate::siphash::SipHash;
+use crate::slab::{NONE, Slab};
 use crate::timers::TimerId;
 use crate::{Departure, Payload};
 use alloc::format;
@@ -41,9 +42,47 @@ const ORPHAN_NS: u64 = 5_000_000_000;
 /// Leases given up in one call.
 const ACK_MAX: usize = 16_384;
 
+/// A message that is given under lease.
+pub(crate) struct Given<'a, P> {
+    pub(crate) message: &'a mut Message<P>,
+    pub(crate) slot: u32,
+    pub(crate) kind: LeaseKind,
+    pub(crate) lease_ns: u64,
+}
+
+impl Slab<Lease> {
+    /// Makes the lease of a message; one that is not attached is timed by who asks.
+    #[inline(always)]
+    pub(crate) fn give<P>(
+        &mut self,
+        given: Given<'_, P>,
+        peer: &mut Peer,
+        holder: u32,
+        secrets: SipHash,
+        number: &mut u64,
+    ) -> LeaseId {
+        *number += 1;
+        let high = secrets.of(*number);
+        let attached = given.kind == LeaseKind::Attached;
+        let low = self.insert_word(Lease {
+            high,
+            message: given.slot,
+            uid: peer.identity.uid,
+            holder: if attached { holder } else { NONE },
+            lease_ns: given.lease_ns,
+            timer: TimerId::NONE,
+            by_peer: if attached { peer.leases.end() } else { Links::OUT },
+        });
+        given.message.lease = low as u32;
+        if attached {
+            peer.leases.take_in(self, low as u32, |lease| &mut lease.by_peer);
+        }
+        LeaseId { low, high }
+    }
+}
+
 impl<P: Payload> Broker<P> {
     /// Makes the lease of a message that is being delivered.
-    #[inline(always)]
     pub(crate) fn new_lease(
         &mut self,
         now: Instant,
@@ -52,33 +91,25 @@ impl<P: Payload> Broker<P> {
         kind: LeaseKind,
         lease_ns: u64,
     ) -> LeaseId {
-        self.queues.leases_given += 1;
-        // With the incarnation, so that a secret used twice gives no lease twice.
-        let words = [u64::from(self.incarnation), self.queues.leases_given];
-        let high = siphash(self.instance.secret, words);
-        let attached = kind == LeaseKind::Attached;
+        let secrets = self.lease_secrets();
         let peer = self.peers[holder as usize].as_mut().expect("a consumer that is connected");
-        let Queues { leases, messages, .. } = &mut self.queues;
-        let low = leases.insert_word(Lease {
-            high,
-            message,
-            uid: peer.identity.uid,
-            holder: if attached { holder } else { NONE },
-            lease_ns,
-            timer: TimerId::NONE,
-            by_peer: if attached { peer.leases.end() } else { Links::OUT },
-        });
-        let lease = low as u32;
-        messages[message].lease = lease;
-        if attached {
-            peer.leases.take_in(leases, lease, |lease| &mut lease.by_peer);
-        } else {
-            self.time_lease(now, lease, lease_ns);
+        let Queues { leases, messages, leases_given, .. } = &mut self.queues;
+        let given = Given { message: &mut messages[message], slot: message, kind, lease_ns };
+        let id = leases.give(given, peer, holder, secrets, leases_given);
+        if kind != LeaseKind::Attached {
+            self.time_lease(now, id.low as u32, lease_ns);
         }
-        LeaseId { low, high }
+        id
     }
 
-    fn time_lease(&mut self, now: Instant, lease: u32, ns: u64) {
+    /// What the half of a lease's id that cannot be guessed is made from: with the incarnation, so that a
+    /// secret used twice gives no lease twice.
+    #[inline(always)]
+    pub(crate) fn lease_secrets(&self) -> SipHash {
+        SipHash::new(self.instance.secret, self.incarnation.into())
+    }
+
+    pub(crate) fn time_lease(&mut self, now: Instant, lease: u32, ns: u64) {
         let it = &mut self.queues.leases[lease];
         self.timers.remove(it.timer);
         it.timer = self.timers.insert(now.after(Duration::from_nanos(ns)), Timer::Lease(lease));
@@ -119,7 +150,7 @@ impl<P: Payload> Broker<P> {
     #[inline(always)]
     fn consume(&mut self, now: Instant, uid: u32, queue: u32, id: LeaseId) -> Option<u64> {
         let message = self.find_leased(uid, queue, id)?;
-        let Message { lease, user, extra, segment, position, .. } = self.queues.messages[message];
+        let Message { user, extra, segment, position, .. } = self.queues.messages[message];
         if segment != NONE {
             let cost = self.message_cost(message);
             self.queues.messages[message].segment = NONE;
@@ -127,7 +158,8 @@ impl<P: Payload> Broker<P> {
         }
         let Self { queues: Queues { table, messages, leases, .. }, peers, .. } = self;
         let at = &mut table[queue];
-        let Lease { holder, timer, .. } = leases[lease];
+        let lease = id.low as u32;
+        let Lease { holder, timer, by_peer, .. } = leases[lease];
         if extra != NONE || timer != TimerId::NONE || !at.walkers.is_empty() || !at.blocked.is_empty() {
             self.remove_with_all(now, message);
             return Some(position);
@@ -135,11 +167,12 @@ impl<P: Payload> Broker<P> {
         // What is left of `remove_message` where nothing else hangs on it.
         if holder != NONE {
             let peer = peers[holder as usize].as_mut().expect("a holder that is connected");
-            peer.leases.remove(leases, lease, |lease| &mut lease.by_peer);
+            peer.leases.close(leases, by_peer, |lease| &mut lease.by_peer);
         }
         leases.free(lease);
-        at.all.remove(messages, message, |message| &mut message.by_queue);
-        let bytes = messages[message].tail.len() as u64;
+        let Message { by_queue, ref tail, .. } = messages[message];
+        let bytes = tail.len() as u64;
+        at.all.close(messages, by_queue, |message| &mut message.by_queue);
         at.forget(bytes, State::Leased);
         messages.free(message);
         self.refund(now, user, bytes);

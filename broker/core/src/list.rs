@@ -68,7 +68,14 @@ impl List {
 
     #[inline(always)]
     pub(crate) fn remove<T>(&mut self, slab: &mut Slab<T>, slot: u32, through: Through<T>) {
-        let Links { prev, next } = core::mem::replace(through(&mut slab[slot]), Links::OUT);
+        let links = core::mem::replace(through(&mut slab[slot]), Links::OUT);
+        self.close(slab, links, through);
+    }
+
+    /// Closes the gap of a member with these links, which goes out of the slab.
+    #[inline(always)]
+    pub(crate) fn close<T>(&mut self, slab: &mut Slab<T>, links: Links, through: Through<T>) {
+        let Links { prev, next } = links;
         match prev {
             NONE => self.head = next,
             prev => through(&mut slab[prev]).next = next,

@@ -398,15 +398,12 @@ impl<P: Payload> Broker<P> {
     /// Keeps count of a frame on its way into a peer's out queue: whose that is, and what waits there.
     /// `None` where nothing goes.
     #[inline(always)]
-    pub(crate) fn count_out(&mut self, to: u32, header: &Header) -> Option<(PeerId, u64)> {
+    fn count_out(&mut self, to: u32, header: &Header) -> Option<(PeerId, u64)> {
         let peer = self.peers[to as usize].as_mut()?;
         if matches!(peer.stage, Stage::Closing | Stage::Gone) {
             return None;
         }
-        let bytes = padded(header.len as usize) as u64;
-        peer.unread += bytes;
-        peer.traffic.frames_out += 1;
-        peer.traffic.bytes_out += bytes;
+        peer.count_out(header);
         Some((peer.id, peer.unread))
     }
 
@@ -718,6 +715,15 @@ impl Peer {
     pub(crate) fn stamp(&self, header: &mut Header) {
         header.seq = self.id.to_wire();
         header.caller = self.caller;
+    }
+
+    /// Keeps count of a frame on its way into the out queue.
+    #[inline(always)]
+    pub(crate) fn count_out(&mut self, header: &Header) {
+        let bytes = padded(header.len as usize) as u64;
+        self.unread += bytes;
+        self.traffic.frames_out += 1;
+        self.traffic.bytes_out += bytes;
     }
 
     /// Enters an open call under the slot that its caller gave it.
