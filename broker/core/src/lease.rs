@@ -249,7 +249,8 @@ impl<P: Payload> Broker<P> {
         let (level, id) = (at.level(), at.id);
         self.check_writable(level)?;
         let uid = self.peer(from).identity.uid;
-        let mut gone = Vec::new();
+        let logged = level != Level::Memory;
+        let mut gone = Vec::with_capacity(if logged { ids.len() } else { 0 });
         let mut done = if 1 < ids.len() { alloc::vec![0; ids.len()] } else { Vec::new() };
         let mut acked = 0;
         for (at, bytes) in ids.iter().enumerate() {
@@ -260,7 +261,7 @@ impl<P: Payload> Broker<P> {
                 continue;
             };
             acked += 1;
-            if level != Level::Memory {
+            if logged {
                 gone.push(Place { queue: id, position });
             }
         }

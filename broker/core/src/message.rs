@@ -102,7 +102,9 @@ const MESSAGE_COST: usize = 66;
 
 /// Bytes of a number in postcard.
 fn varint_len(number: u64) -> usize {
-    (64 - (number | 1).leading_zeros()).div_ceil(7) as usize
+    let bits = 64 - (number | 1).leading_zeros();
+    // Sevenths, rounded up.
+    ((bits + 6) * 37 >> 8) as usize
 }
 
 /// A delivery counter has so many bits.
@@ -282,12 +284,36 @@ impl<P: Payload> Broker<P> {
         }
     }
 
-    /// A message is at the level that its queue promises.
-    pub(crate) fn stored(&mut self, now: Instant, message: u32) {
-        let it = &mut self.queues.messages[message];
+    /// A message, by its word, is at the level that its queue promises; it may be gone meanwhile.
+    #[inline]
+    pub(crate) fn stored(&mut self, now: Instant, word: u64) {
+        let Queues { table, messages, .. } = &mut self.queues;
+        let Some(message) = messages.find(word) else { return };
+        let it = &mut messages[message];
         it.stored = true;
-        if it.state == State::Storing {
-            self.place(now, message);
+        if it.state != State::Storing {
+            return;
+        }
+        let (queue, priority, position) = (it.queue, usize::from(it.priority()), it.position);
+        let at = &mut table[queue];
+        if it.extra != NONE
+            || at.ready_bits & 1 << priority != 0 && {
+                let last = at.ready[priority].last().expect("a list that is not empty");
+                position <= messages[last].position
+            }
+        {
+            return self.place(now, message);
+        }
+        // What is left of `place` where nothing is aside and its list ends before it.
+        let links = at.ready[priority].end();
+        let it = &mut messages[message];
+        it.by_state = links;
+        it.state = State::Ready;
+        at.count_state(it.tail.len() as u64, State::Storing, State::Ready);
+        at.ready_bits |= 1 << priority;
+        at.ready[priority].take_in(messages, message, |message| &mut message.by_state);
+        if !at.hungry.is_empty() && !at.due {
+            self.stir(queue);
         }
     }
 
@@ -445,6 +471,7 @@ impl<P: Payload> Broker<P> {
     /// Bytes that a message takes in the log: hardly less than a copy of it, or copying would look as if
     /// it left waste behind. It changes only while the message is in no segment, so a ttl and a delay,
     /// which come and go, are left out.
+    #[inline(always)]
     pub(crate) fn message_cost(&self, message: u32) -> u64 {
         let it = &self.queues.messages[message];
         let id = self.queues.table[it.queue].id;
@@ -460,6 +487,7 @@ impl<P: Payload> Broker<P> {
     }
 
     /// A message of a durable queue is in the segment that is written now.
+    #[inline]
     pub(crate) fn hold_message(&mut self, message: u32) {
         let cost = self.message_cost(message);
         self.queues.messages[message].segment = self.storage.hold(Thing::Message(message), cost);

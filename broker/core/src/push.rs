@@ -3,10 +3,10 @@
 use crate::broker::{Broker, Turn};
 use crate::control::Refusal;
 use crate::message::{Extra, Message};
-use crate::record::{Change, Entry, MarkTaken, Record};
+use crate::record::{Change, ENTRY_BYTES, Entries, Entry, MarkTaken, OTHER_BYTES, Place, Record};
 use crate::slab::NONE;
 use crate::storage::Unsafe;
-use crate::wishes::{Load, Piece, Wishes};
+use crate::wishes::{Load, Wishes};
 use crate::{Payload, SendTail};
 use alloc::format;
 use alloc::rc::Rc;
@@ -143,16 +143,12 @@ impl<P: Payload> Broker<P> {
         let wall = self.wall(turn.now);
         let first = self.queues.table[queue].position + 1;
         let key = wishes.key.map(Rc::from);
-        if header.flags & flags::BATCH == 0 {
-            let priority = wishes.options.priority;
-            let message = Message::new(tail.clone().keep(), user, wall, priority, header.ext_len, true);
+        let single = header.flags & flags::BATCH == 0;
+        let ext_len = if single { header.ext_len } else { 0 };
+        for piece in wishes.pieces(header, tail.bytes()) {
+            let cut = if single { tail.clone() } else { tail.cut(piece.start, piece.end) };
+            let message = Message::new(cut.keep(), user, wall, piece.priority, ext_len, true);
             self.enter_piece(turn.now, queue, wishes, &key, wall, message);
-        } else {
-            for piece in wishes.pieces(header, tail.bytes()) {
-                let tail = tail.cut(piece.start, piece.end).keep();
-                let message = Message::new(tail, user, wall, piece.priority, 0, true);
-                self.enter_piece(turn.now, queue, wishes, &key, wall, message);
-            }
         }
         let reply = Header { seq: first, ..Header::new(Kind::Reply) };
         self.answer_push(turn, pusher, from, header, reply, Vec::new());
@@ -268,29 +264,40 @@ impl<P: Payload> Broker<P> {
         self.check_queued_quota(user, uid, all)?;
 
         // From here on it happens.
-        let mut change = Change::default();
+        let mut gone = Vec::new();
         for (&queue, &load) in queues.iter().zip(loads) {
             while self.queues.table[queue].is_full(load.count, load.bytes) {
-                self.drop_oldest(turn.now, queue, &mut change.gone);
+                self.drop_oldest(turn.now, queue, &mut gone);
             }
         }
         let wall = self.wall(turn.now);
         let single = header.flags & flags::BATCH == 0;
         let in_memory = most == Level::Memory;
         self.charge(user, all);
-        let mut made = Made { wall, user, first: 0, change, words: Vec::new(), positions: Vec::new() };
+        let count = all.count as usize;
+        let mut first = 0;
+        let mut words = Vec::with_capacity(if in_memory { 0 } else { count });
+        let mut positions = Vec::with_capacity(if queues.len() == 1 { 0 } else { 8 * count });
+        let mut logged = 0;
         let key = wishes.key.map(Rc::from);
-        if single {
-            let end = tail.len();
-            let piece = Piece { queue: 0, priority: wishes.options.priority, start: 0, end };
-            self.take_piece(turn, push, &mut made, &key, in_memory, piece, tail.clone().keep());
-        } else {
-            for piece in wishes.pieces(header, tail.bytes()) {
-                let tail = tail.cut(piece.start, piece.end).keep();
-                self.take_piece(turn, push, &mut made, &key, in_memory, piece, tail);
+        let ext_len = if single { header.ext_len } else { 0 };
+        for piece in wishes.pieces(header, tail.bytes()) {
+            let queue = queues[piece.queue];
+            let cut = if single { tail.clone() } else { tail.cut(piece.start, piece.end) };
+            let message = Message::new(cut.keep(), user, wall, piece.priority, ext_len, in_memory);
+            let message = self.enter_piece(turn.now, queue, wishes, &key, wall, message);
+            let position = self.queues.messages[message].position;
+            if first == 0 {
+                first = position;
+            }
+            if queues.len() != 1 {
+                positions.extend_from_slice(&position.to_le_bytes());
+            }
+            if !in_memory {
+                words.push(self.queues.messages.word(message));
+                logged += usize::from(self.queues.table[queue].is_logged());
             }
         }
-        let Made { first, change, words, positions, .. } = made;
         let taken = wishes.producer.map(|producer| MarkTaken {
             queue: self.queues.table[own].id,
             uid,
@@ -300,61 +307,20 @@ impl<P: Payload> Broker<P> {
             position: first,
             wall_ns: wall,
         });
-        let reply = Header { seq: first, method: least as u32, ..Header::new(Kind::Reply) };
+        let mut reply = Header { seq: first, method: least as u32, ..Header::new(Kind::Reply) };
         if in_memory {
             if let Some(taken) = taken {
                 self.set_mark(&taken, own, 0, NONE);
             }
             self.answer_push(turn, pusher, from, header, reply, positions);
-        } else {
-            self.keep_push(turn, push, most, Kept { taken, change, words, positions, reply }, tail);
+            return Ok(());
         }
-        Ok(())
-    }
-
-    /// Puts one message of a push into its queue.
-    #[expect(clippy::too_many_arguments, reason = "a message, its push and what came of that so far")]
-    #[inline(always)]
-    fn take_piece(
-        &mut self,
-        turn: &mut Turn<'_, P>,
-        push: &Push<'_>,
-        made: &mut Made,
-        key: &Option<Rc<[u8]>>,
-        in_memory: bool,
-        piece: Piece,
-        tail: P,
-    ) {
-        let Push { header, wishes, queues, .. } = *push;
-        let queue = queues[piece.queue];
-        let ext_len = if header.flags & flags::BATCH == 0 { header.ext_len } else { 0 };
-        let message = Message::new(tail, made.user, made.wall, piece.priority, ext_len, in_memory);
-        let message = self.enter_piece(turn.now, queue, wishes, key, made.wall, message);
-        let position = self.queues.messages[message].position;
-        if made.first == 0 {
-            made.first = position;
-        }
-        if 1 < queues.len() {
-            made.positions.extend_from_slice(&position.to_le_bytes());
-        }
-        if !in_memory {
-            made.words.push(self.queues.messages.word(message));
-            if self.queues.table[queue].is_logged() {
-                let place = (piece.start as u32, (piece.end - piece.start) as u32);
-                made.change.messages.push(self.entry_of(message, place));
-            }
-        }
-    }
-
-    /// The messages of a push are in their queues, and wait for the log.
-    fn keep_push(&mut self, turn: &mut Turn<'_, P>, push: &Push<'_>, most: Level, kept: Kept, tail: &P) {
-        let Kept { taken, mut change, words, positions, mut reply } = kept;
-        let own = push.queues[0];
-        change.mark = taken.filter(|_| self.queues.table[own].is_logged());
-        let marked = change.mark.is_some();
-        let log = self.append(turn, &Record::Change(change), Some(tail.clone()), most == Level::Disk);
+        let mark = taken.filter(|_| self.queues.table[own].is_logged());
+        let marked = mark.is_some();
+        let head = self.head_of_push(push, tail, gone, mark, &words, logged);
+        let log = self.append_head(turn, head, Some(tail.clone()), most == Level::Disk);
         for &word in &words {
-            let message = self.queues.messages.find(word).expect("it was just made");
+            let message = word as u32;
             if self.queues.table[self.queues.messages[message].queue].is_logged() {
                 self.hold_message(message);
             }
@@ -367,9 +333,30 @@ impl<P: Payload> Broker<P> {
             None => {}
         }
         reply.epoch = log;
-        let call = self.keep_pusher(turn, push.pusher, push.from, push.header);
+        let call = self.keep_pusher(turn, pusher, from, header);
         self.release_when_stored(log, most, words, Unsafe::Drop);
         self.answer_when_stored(turn, call, log, most, reply, positions);
+        Ok(())
+    }
+
+    /// What the log says of a push: of the messages with these words, so many, which are in durable queues.
+    fn head_of_push(
+        &self,
+        push: &Push<'_>,
+        tail: &P,
+        gone: Vec<Place>,
+        mark: Option<MarkTaken>,
+        words: &[u64],
+        logged: usize,
+    ) -> Vec<u8> {
+        let pieces = push.wishes.pieces(push.header, tail.bytes());
+        let each = words.iter().zip(pieces).filter_map(|(&word, piece)| {
+            let place = (piece.start as u32, (piece.end - piece.start) as u32);
+            let logged = self.queues.table[push.queues[piece.queue]].is_logged();
+            logged.then(|| self.entry_of(word as u32, place))
+        });
+        let messages = Entries { count: logged, each };
+        Record::Change(Change { gone, mark, messages }).to_head_of(logged * ENTRY_BYTES + OTHER_BYTES)
     }
 
     /// What the log says of a message whose bytes are at `place` of what follows the record.
@@ -469,28 +456,4 @@ impl<P: Payload> Broker<P> {
         self.push(turn, to, header, SendTail::Own(body));
         self.erase_call(turn, call);
     }
-}
-
-/// What came of the messages of a push so far.
-struct Made {
-    /// When that is.
-    wall: u64,
-    user: u32,
-    /// The position of the first.
-    first: u64,
-    /// What is to be appended.
-    change: Change,
-    /// Those that are to be released once they are stored.
-    words: Vec<u64>,
-    /// The answer of a push to several queues.
-    positions: Vec<u8>,
-}
-
-/// The same of all of them, where it goes to the log.
-struct Kept {
-    taken: Option<MarkTaken>,
-    change: Change,
-    words: Vec<u64>,
-    positions: Vec<u8>,
-    reply: Header,
 }

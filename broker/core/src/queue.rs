@@ -713,10 +713,17 @@ impl<P: Payload> Broker<P> {
             turn.log(fact);
         }
         let gone = core::mem::take(&mut self.queues.gone);
-        let delivered = core::mem::take(&mut self.queues.delivered);
-        if self.storage.is_ready() {
-            if !delivered.is_empty() {
-                self.append(turn, &Record::Delivered(delivered), None, false);
+        if !self.storage.is_ready() {
+            self.queues.delivered.clear();
+        } else {
+            if !self.queues.delivered.is_empty() {
+                let record = Record::Delivered(core::mem::take(&mut self.queues.delivered));
+                self.append(turn, &record, None, false);
+                if let Record::Delivered(mut delivered) = record {
+                    // Its memory is for those of the next time.
+                    delivered.clear();
+                    self.queues.delivered = delivered;
+                }
             }
             if !gone.is_empty() {
                 let change = crate::record::Change { gone, ..Default::default() };

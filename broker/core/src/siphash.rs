@@ -1,7 +1,9 @@
-//! SipHash-2-4: a number from a number that nobody can foretell without the key.
+//! SipHash-1-3: a number from a number that nobody can foretell without the key.
 //!
 //! J.-P. Aumasson, D. J. Bernstein: SipHash: a fast short-input PRF. Here over two words, which is all
-//! that leases need.
+//! that leases need, with the fewer rounds that the tables of Rust and Python have: there is one for each
+//! delivery, nobody sees more than the hashes of leases that are its own, and nothing is known to be gained
+//! from those.
 
 /// A hash of two words, the first of which it has taken in.
 #[derive(Clone, Copy)]
@@ -28,7 +30,7 @@ impl SipHash {
         self.take_in(16 << 56);
         let Self(mut v) = self;
         v[2] ^= 0xff;
-        for _ in 0..4 {
+        for _ in 0..3 {
             round(&mut v);
         }
         v[0] ^ v[1] ^ v[2] ^ v[3]
@@ -38,7 +40,6 @@ impl SipHash {
     fn take_in(&mut self, word: u64) {
         let Self(v) = self;
         v[3] ^= word;
-        round(v);
         round(v);
         v[0] ^= word;
     }
@@ -63,10 +64,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_published_vector_comes_out() {
-        // vectors_sip64 of the reference implementation: key 00..0f, message 00..0f (16 bytes).
+    fn it_is_the_same_as_elsewhere() {
+        // Of the message 00..0f (16 bytes) under the keys 0 and 00..0f: the first is what the standard
+        // library's `DefaultHasher::new()` makes of it, the second what an implementation makes that gives
+        // the published vectors of SipHash-2-4 with the rounds of that.
         let word = |from: u8| u64::from_le_bytes(core::array::from_fn(|i| from + i as u8));
-        let hash = SipHash::new([word(0), word(8)], word(0)).of(word(8));
-        assert_eq!(hash.to_le_bytes(), [0xdb, 0x9b, 0xc2, 0x57, 0x7f, 0xcc, 0x2a, 0x3f]);
+        let of = |key| SipHash::new(key, word(0)).of(word(8));
+        assert_eq!(of([0, 0]), 0x8972_1884_33a5_c5b7);
+        assert_eq!(of([word(0), word(8)]).to_le_bytes(), [0x66, 0x8b, 0x90, 0x7d, 0x1a, 0xdd, 0x4f, 0xcc]);
     }
 }

@@ -6,7 +6,7 @@ use alloc::format;
 use alloc::string::ToString;
 use switchboard_protocol::queue::{Producer, PushOptions, QUEUE_PRIORITIES, group_key};
 use switchboard_protocol::{
-    Header, Outcome, PART_HEADER_BYTES, Part, Parts, Tail, extension_type, part_bytes,
+    Header, Outcome, PART_HEADER_BYTES, Part, Parts, Tail, extension_type, flags, part_bytes,
 };
 
 /// What a push says beside its messages.
@@ -29,6 +29,7 @@ pub(crate) struct Load {
 }
 
 /// One message of a push.
+#[derive(Clone, Copy)]
 pub(crate) struct Piece {
     /// Which of the queues.
     pub(crate) queue: usize,
@@ -38,8 +39,10 @@ pub(crate) struct Piece {
     pub(crate) end: usize,
 }
 
-/// The messages of a batch that was found sound.
+/// The messages of a push: one, or those of a batch that was found sound.
+#[derive(Clone)]
 pub(crate) struct Pieces<'a> {
+    one: Option<Piece>,
     parts: Parts<'a>,
     at: usize,
     /// The priority of each, where the push itself says one.
@@ -86,12 +89,16 @@ impl<'a> Wishes<'a> {
         Ok(wishes)
     }
 
-    /// The messages of a batch that [`Self::weigh`] has found sound.
+    /// The messages of a push; [`Self::weigh`] has found them sound if they are a batch.
     #[inline(always)]
     pub(crate) fn pieces<'b>(&self, header: &Header, bytes: &'b [u8]) -> Pieces<'b> {
-        let payload = Tail::of(header, bytes).payload;
         let priority = self.has_options.then_some(self.options.priority);
-        Pieces { parts: Parts::of(payload), at: bytes.len() - payload.len(), priority }
+        if header.flags & flags::BATCH == 0 {
+            let piece = Piece { queue: 0, priority: self.options.priority, start: 0, end: bytes.len() };
+            return Pieces { one: Some(piece), parts: Parts::of(&[]), at: 0, priority };
+        }
+        let payload = Tail::of(header, bytes).payload;
+        Pieces { one: None, parts: Parts::of(payload), at: bytes.len() - payload.len(), priority }
     }
 
     /// What of a batch each queue gets, or why it is none.
@@ -158,6 +165,9 @@ impl Iterator for Pieces<'_> {
 
     #[inline(always)]
     fn next(&mut self) -> Option<Piece> {
+        if let Some(one) = self.one.take() {
+            return Some(one);
+        }
         let part = self.parts.next()?;
         let [priority, queue, ..] = part.attribute.to_le_bytes();
         let start = self.at + PART_HEADER_BYTES;
