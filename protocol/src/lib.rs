@@ -62,6 +62,38 @@ pub fn encode_within<T: serde::Serialize>(body: &T, bytes_max: usize) -> Option<
     postcard::serialize_with_flavor(body, Bounded { bytes: alloc::vec::Vec::new(), bytes_max }).ok()
 }
 
+/// [`encode`], behind bytes that are there already.
+pub fn encode_onto<T: serde::Serialize>(body: &T, bytes: alloc::vec::Vec<u8>) -> alloc::vec::Vec<u8> {
+    postcard::serialize_with_flavor(body, Behind(bytes)).expect("bodies hold nothing that postcard refuses")
+}
+
+/// Bytes behind which others go, mostly a few at a time: the numbers of postcard.
+struct Behind(alloc::vec::Vec<u8>);
+
+impl postcard::ser_flavors::Flavor for Behind {
+    type Output = alloc::vec::Vec<u8>;
+
+    #[inline]
+    fn try_push(&mut self, byte: u8) -> postcard::Result<()> {
+        self.0.push(byte);
+        Ok(())
+    }
+
+    #[inline]
+    fn try_extend(&mut self, bytes: &[u8]) -> postcard::Result<()> {
+        match *bytes {
+            [one] => self.0.push(one),
+            [one, two] => self.0.extend_from_slice(&[one, two]),
+            _ => self.0.extend_from_slice(bytes),
+        }
+        Ok(())
+    }
+
+    fn finalize(self) -> postcard::Result<Self::Output> {
+        Ok(self.0)
+    }
+}
+
 /// Where bytes go that are too many at some point.
 struct Bounded {
     bytes: alloc::vec::Vec<u8>,

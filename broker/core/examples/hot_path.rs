@@ -2,26 +2,28 @@
 //! to one server, messages to topics and through queues. `hot_path WHAT COUNT` with WHAT `call`, `deadline`
 //! (calls with one), `send`, `publish` (to one subscriber), `fanout` (to a hundred, COUNT deliveries),
 //! `pattern` (to a hundred that subscribed by one), `queue` (push, its reply, the delivery and its
-//! acknowledgement) or `queue-deep` (the same behind a million messages); `tests/bench/instructions` runs
-//! it under callgrind and says what one message costs. Frames go as they do in the daemon: patched where
-//! they lie, and copied once.
+//! acknowledgement), `queue-deep` (the same behind a million messages), `queue-batch` (64 messages in a push
+//! and 512 leases in an acknowledgement, as a client's pipeline has it) or `queue-durable` (that with a log);
+//! `tests/bench/instructions` runs it under callgrind and says what one message costs. Frames go as they do
+//! in the daemon: patched where they lie, and copied once.
 
 use serde::{Deserialize, Serialize};
 use std::hint::black_box;
+use std::rc::Rc;
 use switchboard_core::{
     Broker, Effect, Effects, Identity, Input, Instance, Limits, Payload, Policy, SendTail, Settings,
 };
 use switchboard_protocol::control::{Open, Opened, Operation, Serve, Served};
-use switchboard_protocol::queue::{CreateQueue, LeaseId, Pop};
+use switchboard_protocol::queue::{CreateQueue, LEASE_BYTES, LeaseId, Level, Pop, QueueMethod};
 use switchboard_protocol::topic::Subscribe;
 use switchboard_protocol::{
     HELLO_MAGIC, Header, Hello, Instant, Kind, ObjectKind, PeerId, Rights, VERSION, Verb, decode, encode,
-    flags,
+    flags, write_part,
 };
 
 /// A payload that costs nothing, so that only the broker is counted.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-struct Bytes(std::rc::Rc<[u8]>);
+struct Bytes(Rc<[u8]>);
 
 impl Payload for Bytes {
     fn len(&self) -> usize {
@@ -59,9 +61,9 @@ fn main() {
         "pattern" => world.publishes(count, 100, true),
         "queue" => world.queue(count, 0),
         "queue-deep" => world.queue(count, 1_000_000),
-        other => {
-            panic!("`{other}` is none of call, deadline, send, publish, fanout, pattern, queue, queue-deep")
-        }
+        "queue-batch" => world.queue_batches(count, Level::Memory),
+        "queue-durable" => world.queue_batches(count, Level::Disk),
+        other => panic!("`{other}` is none of the words that this file's beginning names"),
     }
     println!("{what}: {count}");
 }
@@ -76,8 +78,20 @@ struct Sent {
     /// Items and credits, since somebody set these to 0.
     items: u32,
     credits: u32,
-    /// Everything that was sent, where somebody wants to know.
-    all: Option<Vec<(PeerId, Header)>>,
+    /// What has to do with a queue, where there is one.
+    queue: Option<AtQueue>,
+}
+
+/// What the two peers of a queue are sent.
+struct AtQueue {
+    /// Bytes that wait to be written, by the peer's slot.
+    unwritten: [usize; 2],
+    /// Leases of what was delivered, as an acknowledgement has them, and how many they are.
+    leases: Rc<[u8]>,
+    leased: usize,
+    /// Records that were appended to the log, and how many of them are safe.
+    appended: u64,
+    persisted: u64,
 }
 
 impl Effects<Bytes> for Sent {
@@ -86,11 +100,25 @@ impl Effects<Bytes> for Sent {
     }
 
     fn push(&mut self, effect: Effect<Bytes>) {
-        if let Effect::Send { to, header, tail } = effect {
-            self.note(to, &header);
-            if let SendTail::Own(body) = tail {
-                self.body = body;
+        match effect {
+            Effect::Send { to, header, tail } => {
+                self.note(to, &header);
+                if let SendTail::Own(body) = tail {
+                    self.body = body;
+                }
             }
+            Effect::Append { position, .. } => {
+                self.queue.as_mut().expect("a durable queue").appended = position;
+            }
+            Effect::Resume { .. }
+            | Effect::Pause { .. }
+            | Effect::Close { .. }
+            | Effect::Forget { .. }
+            | Effect::Sync
+            | Effect::Roll { .. }
+            | Effect::DropSegment { .. }
+            | Effect::Reload
+            | Effect::Log(_) => {}
         }
     }
 }
@@ -100,11 +128,31 @@ impl Sent {
         (self.to, self.header) = (Some(to), Some(*header));
         self.items += u32::from(header.kind == Kind::Item);
         self.credits += u32::from(header.kind == Kind::Credit);
-        if let Some(all) = &mut self.all {
-            all.push((to, *header));
+        if let Some(queue) = &mut self.queue {
+            queue.note(to, header);
         }
     }
 }
+
+impl AtQueue {
+    fn note(&mut self, to: PeerId, header: &Header) {
+        self.unwritten[to.slot as usize] += (header.len as usize).next_multiple_of(16);
+        if header.kind == Kind::Item {
+            let lease = LeaseId { low: header.epoch, high: header.caller };
+            let leases = Rc::get_mut(&mut self.leases).expect("no acknowledgement is on its way");
+            let at = self.leased * LEASE_BYTES;
+            leases[at..at + LEASE_BYTES].copy_from_slice(&lease.to_bytes());
+            self.leased += 1;
+        }
+    }
+}
+
+/// The call under which a queue's messages come.
+const CONSUMER: u64 = 1 << 32;
+/// Messages in one push, where they are many.
+const PUSHED: u64 = 64;
+/// Leases in one acknowledgement, where they are many.
+const ACKNOWLEDGED: u64 = 512;
 
 struct World {
     broker: Broker<Bytes>,
@@ -235,30 +283,25 @@ impl World {
         }
     }
 
-    /// The headers of the frames that the last input sent; their bytes leave at once.
-    fn all_sent(&mut self) -> [Option<Header>; 2] {
-        let all = self.effects.all.as_mut().expect("somebody wants to know");
-        let mut sent = [None; 2];
-        for (place, one) in sent.iter_mut().zip(all.drain(..)) {
-            *place = Some(one);
+    /// A queue with so much room, and a consumer that reads `acknowledged` messages before it says so: the
+    /// handles to push and to pop.
+    fn open_queue(&mut self, level: Level, room: u64, acknowledged: u64) -> (u64, u64) {
+        let leases = vec![0; acknowledged as usize * LEASE_BYTES].into();
+        self.effects.queue =
+            Some(AtQueue { unwritten: [0; 2], leases, leased: 0, appended: 0, persisted: 0 });
+        if level != Level::Memory {
+            self.handle(Input::LogReady { position: 0, oldest: 1, segment: 1 });
         }
-        sent.map(|sent| {
-            let (peer, header) = sent?;
-            self.handle(Input::Wrote { peer, bytes: (header.len as usize).next_multiple_of(16) });
-            Some(header)
-        })
-    }
-
-    fn queue(&mut self, count: u64, deep: u64) {
-        let body = |bytes: Vec<u8>| Bytes(bytes.into());
         let create = CreateQueue {
             name: "hot.queue".into(),
-            messages_max: deep + 10,
+            durability: level as u8,
+            messages_max: room,
             bytes_max: 1 << 40,
             ..CreateQueue::default()
         };
         let header = Header { method: Operation::CreateQueue as u32, ..Header::new(Kind::Call) };
-        self.frame(CLIENT, header, body(encode(&create)));
+        self.frame(CLIENT, header, Bytes(encode(&create).into()));
+        self.persist();
         let open = |rights: Verb| Open {
             name: "hot.queue".into(),
             kind: ObjectKind::Queue as u8,
@@ -266,37 +309,106 @@ impl World {
             on_behalf_of: 0,
         };
         let header = Header { method: Operation::Open as u32, ..Header::new(Kind::Call) };
-        self.frame(CLIENT, header, body(encode(&open(Verb::Push))));
+        self.frame(CLIENT, header, Bytes(encode(&open(Verb::Push)).into()));
         let push = decode::<Opened>(&self.own_body()).expect("opened").handle;
-        self.frame(SERVER, header, body(encode(&open(Verb::Pop))));
+        self.frame(SERVER, header, Bytes(encode(&open(Verb::Pop)).into()));
         let pop = decode::<Opened>(&self.own_body()).expect("opened").handle;
-        self.effects.all = Some(Vec::new());
-        for _ in 0..deep {
-            let header = Header { handle: push, method: 1, ..Header::new(Kind::Call) };
-            self.frame(CLIENT, header, Bytes([7; 64].as_slice().into()));
-            black_box(self.all_sent());
-        }
+        self.write();
+        (push, pop)
+    }
+
+    fn consume(&mut self, pop: u64) {
+        let method = QueueMethod::Pop as u32;
         let header =
-            Header { handle: pop, method: 2, call: 1 << 32, flags: flags::STREAM, ..Header::new(Kind::Call) };
-        self.frame(SERVER, header, body(encode(&Pop::default())));
-        let header = Header { call: 1 << 32, seq: count, ..Header::new(Kind::Credit) };
+            Header { handle: pop, method, call: CONSUMER, flags: flags::STREAM, ..Header::new(Kind::Call) };
+        self.frame(SERVER, header, Bytes(encode(&Pop::default()).into()));
+    }
+
+    /// The consumer takes so many messages more.
+    fn grant(&mut self, messages: u64) {
+        let header = Header { call: CONSUMER, seq: messages, ..Header::new(Kind::Credit) };
+        self.frame(SERVER, header, self.empty.clone());
+    }
+
+    fn push(&mut self, push: u64, flags: u8, payload: Bytes) {
+        let header =
+            Header { handle: push, method: QueueMethod::Push as u32, flags, ..Header::new(Kind::Call) };
+        self.frame(CLIENT, header, payload);
+    }
+
+    /// What was delivered is dealt with.
+    fn acknowledge(&mut self, pop: u64) {
+        let queue = self.effects.queue.as_mut().expect("a queue");
+        assert_eq!(queue.leased * LEASE_BYTES, queue.leases.len(), "so many were to come");
+        queue.leased = 0;
+        let body = Bytes(Rc::clone(&queue.leases));
+        let header =
+            Header { handle: pop, method: QueueMethod::Ack as u32, call: 2, ..Header::new(Kind::Call) };
+        self.frame(SERVER, header, body);
+    }
+
+    /// Whatever waits to be written to the queue's peers leaves at once.
+    fn write(&mut self) {
+        for peer in [CLIENT, SERVER] {
+            let queue = self.effects.queue.as_mut().expect("a queue");
+            let bytes = std::mem::take(&mut queue.unwritten[peer.slot as usize]);
+            if bytes != 0 {
+                self.handle(Input::Wrote { peer, bytes });
+            }
+        }
+    }
+
+    /// Whatever was appended to the log is safe.
+    fn persist(&mut self) {
+        let queue = self.effects.queue.as_mut().expect("a queue");
+        let through = queue.appended;
+        if std::mem::replace(&mut queue.persisted, through) != through {
+            self.handle(Input::Persisted { written: through, synced: through });
+        }
+    }
+
+    fn queue(&mut self, count: u64, deep: u64) {
+        let (push, pop) = self.open_queue(Level::Memory, deep + 10, 1);
+        for _ in 0..deep {
+            // Each with bytes of its own.
+            self.push(push, 0, Bytes([7; 64].as_slice().into()));
+            self.write();
+        }
+        self.consume(pop);
         if deep == 0 {
-            self.frame(SERVER, header, self.empty.clone());
+            self.grant(count);
         }
         for _ in 0..count {
-            let header = Header { handle: push, method: 1, ..Header::new(Kind::Call) };
-            self.frame(CLIENT, header, self.payload.clone());
-            let mut sent = self.all_sent();
+            self.push(push, 0, self.payload.clone());
+            self.write();
             if deep != 0 {
-                let header = Header { call: 1 << 32, seq: 1, ..Header::new(Kind::Credit) };
-                self.frame(SERVER, header, self.empty.clone());
-                sent = [None, self.all_sent()[0]];
+                self.grant(1);
+                self.write();
             }
-            let item = sent[1].expect("a delivery");
-            let lease = LeaseId { low: item.epoch, high: item.caller };
-            let header = Header { handle: pop, method: 3, call: 2, ..Header::new(Kind::Call) };
-            self.frame(SERVER, header, body(lease.to_bytes().to_vec()));
-            black_box(self.all_sent());
+            self.acknowledge(pop);
+            self.write();
+        }
+    }
+
+    fn queue_batches(&mut self, count: u64, level: Level) {
+        let (push, pop) = self.open_queue(level, 4 * ACKNOWLEDGED, ACKNOWLEDGED);
+        let mut batch = Vec::new();
+        for _ in 0..PUSHED {
+            write_part(&mut batch, 0, &self.payload.0);
+        }
+        let batch = Bytes(batch.into());
+        self.consume(pop);
+        self.grant(ACKNOWLEDGED);
+        for _ in 0..count / ACKNOWLEDGED {
+            self.grant(ACKNOWLEDGED);
+            for _ in 0..ACKNOWLEDGED / PUSHED {
+                self.push(push, flags::BATCH, batch.clone());
+                self.persist();
+                self.write();
+            }
+            self.acknowledge(pop);
+            self.persist();
+            self.write();
         }
     }
 

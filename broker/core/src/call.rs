@@ -138,7 +138,6 @@ impl<P: Payload> Broker<P> {
     }
 
     /// A CALL on what is no service (on which no handle has the right `call`), or without the right for one.
-    #[cold]
     #[inline(never)]
     fn call_other(
         &mut self,
@@ -153,7 +152,7 @@ impl<P: Payload> Broker<P> {
         match self.objects[self.handles[handle].object].kind {
             ObjectKind::Service => Err(no_right_to_call()),
             ObjectKind::Topic => self.publish_call(turn, from, handle, *header, tail.clone()),
-            ObjectKind::Queue => self.queue_call(turn, from, handle, *header, tail.clone()),
+            ObjectKind::Queue => self.queue_call(turn, from, handle, header, tail),
             ObjectKind::Event => self.signal_call(turn, from, handle, *header, tail.clone()),
         }
     }

@@ -1,11 +1,13 @@
 //! Consumers: who takes messages out of queues, in turn, and how a message gets to them (SPEC 10.7).
 
 use crate::broker::{Broker, Turn};
-use crate::call::Target;
+use crate::call::{Call, Target};
 use crate::control::Refusal;
+use crate::lease::Given;
 use crate::list::Links;
-use crate::message::State;
+use crate::message::{Message, State};
 use crate::peer::Stage;
+use crate::queue::Queues;
 use crate::record::Delivered;
 use crate::slab::NONE;
 use crate::walk::Walk;
@@ -14,7 +16,7 @@ use alloc::format;
 use alloc::rc::Rc;
 use alloc::string::ToString;
 use serde::{Deserialize, Serialize};
-use switchboard_protocol::queue::{LeaseId, LeaseKind, Pop};
+use switchboard_protocol::queue::{LeaseKind, Pop};
 use switchboard_protocol::{
     EXTENSION_BYTES_MAX, Extensions, ExtensionsBuilder, HEADER_BYTES, Header, Kind, Outcome, PeerId, decode,
     encode, extension_type, flags,
@@ -211,73 +213,168 @@ impl<P: Payload> Broker<P> {
     }
 
     /// Gives what is ready to those whose turn it is.
-    #[inline]
     pub(crate) fn feed_consumers(&mut self, turn: &mut Turn<'_, P>, queue: u32) {
-        while let Some(consumer) = self.queues.table[queue].hungry.first() {
-            let Some(message) = self.next_ready(turn.now, queue) else { break };
-            let call = self.queues.consumers[consumer].call;
-            if self.can_take(self.calls[call].caller.slot) {
-                self.deliver_message(turn, consumer, message);
-            } else {
-                self.stall_consumer(consumer);
+        loop {
+            let at = &self.queues.table[queue];
+            let Some(consumer) = at.hungry.first() else { break };
+            if at.ready_bits == 0 && at.returned.is_empty() {
+                break;
             }
+            let Consumer { call, ref role, .. } = self.queues.consumers[consumer];
+            let &Role::Pop { lease, lease_ns } = role else { unreachable!("who walks is never hungry") };
+            let slot = self.calls[call].caller.slot;
+            if !self.can_take(slot) {
+                // Nobody is out of turn for what has expired.
+                if self.next_ready(turn.now, queue).is_some() {
+                    self.stall_consumer(consumer);
+                }
+                continue;
+            }
+            let lent = lease == LeaseKind::Attached
+                && self.monitors.is_empty()
+                && self.lend_plain(turn, queue, call, lease_ns);
+            if !lent {
+                let Some(message) = self.next_ready(turn.now, queue) else { break };
+                match lease {
+                    LeaseKind::None => self.give_away(turn, call, message),
+                    LeaseKind::Attached | LeaseKind::Detached => {
+                        self.lend(turn, call, message, lease, lease_ns);
+                    }
+                }
+            }
+            self.end_delivery(turn, consumer, call);
         }
     }
 
-    /// Gives a message to a consumer.
-    fn deliver_message(&mut self, turn: &mut Turn<'_, P>, consumer: u32, message: u32) {
-        let Consumer { call, queue, ref role, .. } = self.queues.consumers[consumer];
-        let Role::Pop { lease, lease_ns } = *role else { unreachable!("who walks is never hungry") };
+    /// Lends one message after the other, under leases that last as long as who gets them, as long as each is
+    /// in the list of its priority with nothing aside, nobody else is hungry, and there is credit and room.
+    /// Whether there was one.
+    #[inline(always)]
+    fn lend_plain(&mut self, turn: &mut Turn<'_, P>, queue: u32, call: u32, lease_ns: u64) -> bool {
+        let secrets = self.lease_secrets();
+        let low = u64::from(self.limits.link_bytes_low);
+        let Self { queues, calls, peers, counters, .. } = self;
+        let Queues { table, messages, leases, leases_given, delivered, stirred, .. } = queues;
+        let at = &mut table[queue];
+        let call = &mut calls[call];
+        let to = call.caller.slot;
+        let peer = peers[to as usize].as_mut().expect("a caller that is connected");
+        if !at.returned.is_empty() {
+            return false;
+        }
+        let logged = at.is_logged();
+        let mut lent = false;
+        while let Some(slot) = at.first_listed() {
+            let message = &mut messages[slot];
+            if message.extra != NONE {
+                break;
+            }
+            lent = true;
+            let mut header = call.next_delivery(message);
+            let given = Given { message, slot, kind: LeaseKind::Attached, lease_ns };
+            let id = leases.give(given, peer, to, secrets, leases_given);
+            header.epoch = id.low;
+            header.caller = id.high;
+            header.ext_len = message.ext_len;
+            header.len = (HEADER_BYTES + message.tail.len()) as u32;
+            peer.count_out(&header);
+            // Lent from where it stays.
+            turn.effects.forward(peer.id, &header, &message.tail);
+            message.state = State::Leased;
+            at.counts.delivered += 1;
+            at.count_state(message.tail.len() as u64, State::Ready, State::Leased);
+            if logged {
+                let (position, deliveries) = (message.position, message.deliveries());
+                delivered.push(Delivered { queue: at.id, position, deliveries, ready_at: 0 });
+                *stirred = true;
+            }
+            let priority = usize::from(message.priority());
+            at.leave_ready(messages, slot, priority);
+            if low < peer.unread || call.credit == 0 || at.hungry.len() != 1 {
+                break;
+            }
+        }
+        if lent && !call.stream {
+            counters.outcomes[Outcome::Reply as usize] += 1;
+        }
+        if lent && low < peer.unread {
+            let kind = if call.stream { Kind::Item } else { Kind::Reply };
+            self.much_unread(turn, to, kind);
+        }
+        lent
+    }
+
+    /// The header of a message's next delivery, but for its lease and its length; it counts from now on.
+    fn next_delivery(&mut self, call: u32, message: u32) -> (u32, Header) {
+        let Self { queues: Queues { table, messages, .. }, calls, counters, .. } = self;
+        let it = &mut messages[message];
+        table[it.queue].counts.delivered += 1;
+        let call = &mut calls[call];
+        if !call.stream {
+            counters.outcomes[Outcome::Reply as usize] += 1;
+        }
+        (call.caller.slot, call.next_delivery(it))
+    }
+
+    /// Delivers a message under lease, whatever it is.
+    #[inline(never)]
+    fn lend(&mut self, turn: &mut Turn<'_, P>, call: u32, message: u32, lease: LeaseKind, lease_ns: u64) {
+        let (to, mut header) = self.next_delivery(call, message);
         self.unplace(message);
-        let it = &mut self.queues.messages[message];
-        it.set_deliveries(it.deliveries() + 1);
-        let (counts, position) = (it.counts, it.position);
-        let at = &mut self.queues.table[queue];
-        at.counts.delivered += 1;
+        if let Some(delivered) = self.delivered_of(message) {
+            self.queues.delivered.push(delivered);
+            self.queues.stirred = true;
+        }
+        self.set_state(message, State::Leased);
+        let id = self.new_lease(turn.now, message, to, lease, lease_ns);
+        header.epoch = id.low;
+        header.caller = id.high;
+        let object = self.queues.table[self.queues.messages[message].queue].object;
+        let shown = self.shown(message);
+        self.send_message(turn, object, (to, header), shown);
+    }
+
+    /// Delivers a message that is consumed by that.
+    #[inline(never)]
+    fn give_away(&mut self, turn: &mut Turn<'_, P>, call: u32, message: u32) {
+        let delivery = self.next_delivery(call, message);
+        self.note_gone(message);
+        let shown = self.shown(message);
+        let at = &mut self.queues.table[self.queues.messages[message].queue];
+        at.counts.acked += 1;
         let object = at.object;
-        let (id, ext_len, tail);
-        if lease == LeaseKind::None {
-            self.set_state(message, State::Storing);
-            self.queues.table[queue].counts.acked += 1;
-            self.note_gone(message);
-            (ext_len, tail) = self.shown(message);
-            id = LeaseId { low: 0, high: 0 };
-            self.remove_message(turn.now, message);
-        } else {
-            self.note_delivered(message);
-            self.set_state(message, State::Leased);
-            id = self.new_lease(turn.now, message, self.calls[call].caller.slot, lease, lease_ns);
-            (ext_len, tail) = self.shown(message);
-        }
-        let it = &mut self.calls[call];
-        let stream = it.stream;
-        let mut header = Header {
-            method: counts,
-            handle: it.handle,
-            call: it.caller_call,
-            deadline: position,
-            epoch: id.low,
-            caller: id.high,
-            ..Header::new(Kind::Reply)
-        };
-        let to = it.caller.slot;
-        if stream {
-            it.credit -= 1;
-            it.items += 1;
-            header.kind = Kind::Item;
-            header.seq = it.items;
-        } else {
-            self.counters.outcomes[Outcome::Reply as usize] += 1;
-        }
+        self.remove_message(turn.now, message);
+        self.send_message(turn, object, delivery, shown);
+    }
+
+    /// Sends what consumers and those who peek get to see of a message.
+    pub(crate) fn send_message(
+        &mut self,
+        turn: &mut Turn<'_, P>,
+        object: u32,
+        (to, header): (u32, Header),
+        (ext_len, tail): (u16, SendTail<P>),
+    ) {
         let header = sized(header, ext_len, &tail);
         self.tap(turn, PeerId { slot: 0, generation: 0 }, to, &header, &tail, object);
         self.push(turn, to, header, tail);
-        if !stream {
+    }
+
+    /// A consumer has its message: its call is over, or it waits for its next turn, behind all others.
+    #[inline(always)]
+    fn end_delivery(&mut self, turn: &mut Turn<'_, P>, consumer: u32, call: u32) {
+        let it = &self.calls[call];
+        if !it.stream {
             return self.erase_call(turn, call);
         }
-        self.rest(consumer);
-        if 0 < self.calls[call].credit {
-            self.seek(consumer);
+        if it.credit == 0 {
+            return self.rest(consumer);
+        }
+        let Queues { table, consumers, .. } = &mut self.queues;
+        let hungry = &mut table[consumers[consumer].queue].hungry;
+        if hungry.len() != 1 {
+            hungry.remove(consumers, consumer, |consumer| &mut consumer.by_turn);
+            hungry.push(consumers, consumer, |consumer| &mut consumer.by_turn);
         }
     }
 
@@ -303,14 +400,6 @@ impl<P: Payload> Broker<P> {
         (new.len() as u16, SendTail::Extended(Rc::from(new), it.tail.clone(), it.ext_len))
     }
 
-    /// A message of a durable queue was delivered, or given back: how often that counts.
-    pub(crate) fn note_delivered(&mut self, message: u32) {
-        if let Some(delivered) = self.delivered_of(message) {
-            self.queues.delivered.push(delivered);
-            self.queues.stirred = true;
-        }
-    }
-
     /// What the log says of the deliveries of a message; `None` where there is nothing to say.
     pub(crate) fn delivered_of(&self, message: u32) -> Option<Delivered> {
         let it = &self.queues.messages[message];
@@ -325,8 +414,31 @@ impl<P: Payload> Broker<P> {
     }
 }
 
+impl Call {
+    /// The header of a message's next delivery under this call, but for its lease and its length; it counts
+    /// from now on.
+    #[inline(always)]
+    fn next_delivery<P>(&mut self, message: &mut Message<P>) -> Header {
+        message.set_deliveries(message.deliveries() + 1);
+        let mut header = Header {
+            method: message.counts,
+            handle: self.handle,
+            call: self.caller_call,
+            deadline: message.position,
+            ..Header::new(Kind::Reply)
+        };
+        if self.stream {
+            self.credit -= 1;
+            self.items += 1;
+            header.kind = Kind::Item;
+            header.seq = self.items;
+        }
+        header
+    }
+}
+
 /// The header of a frame with this tail.
-pub(crate) fn sized<P: Payload>(header: Header, ext_len: u16, tail: &SendTail<P>) -> Header {
+fn sized<P: Payload>(header: Header, ext_len: u16, tail: &SendTail<P>) -> Header {
     let len = match tail {
         SendTail::Forward(tail) => tail.len(),
         SendTail::Extended(area, tail, skip) => area.len() + tail.len() - usize::from(*skip),

@@ -131,7 +131,7 @@ impl<P: Payload> Broker<P> {
     ) {
         let it = &self.queues.messages[message];
         let from = &self.queues.table[it.queue];
-        let mut change = Change::default();
+        let mut change: Change = Change::default();
         if from.is_logged() {
             change.gone.push(Place { queue: from.id, position: it.position });
         }

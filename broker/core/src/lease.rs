@@ -5,10 +5,12 @@ use crate::consumer::malformed;
 use crate::control::Refusal;
 use crate::dead::Death;
 use crate::list::Links;
-use crate::message::State;
+use crate::message::{Message, State};
+use crate::peer::Peer;
+use crate::queue::Queues;
 use crate::record::{Change, Place, Record};
-use crate::siphash::siphash;
-use crate::slab::NONE;
+use crate::siphash::SipHash;
+use crate::slab::{NONE, Slab};
 use crate::timers::TimerId;
 use crate::{Departure, Payload};
 use alloc::format;
@@ -40,6 +42,45 @@ const ORPHAN_NS: u64 = 5_000_000_000;
 /// Leases given up in one call.
 const ACK_MAX: usize = 16_384;
 
+/// A message that is given under lease.
+pub(crate) struct Given<'a, P> {
+    pub(crate) message: &'a mut Message<P>,
+    pub(crate) slot: u32,
+    pub(crate) kind: LeaseKind,
+    pub(crate) lease_ns: u64,
+}
+
+impl Slab<Lease> {
+    /// Makes the lease of a message; one that is not attached is timed by who asks.
+    #[inline(always)]
+    pub(crate) fn give<P>(
+        &mut self,
+        given: Given<'_, P>,
+        peer: &mut Peer,
+        holder: u32,
+        secrets: SipHash,
+        number: &mut u64,
+    ) -> LeaseId {
+        *number += 1;
+        let high = secrets.of(*number);
+        let attached = given.kind == LeaseKind::Attached;
+        let low = self.insert_word(Lease {
+            high,
+            message: given.slot,
+            uid: peer.identity.uid,
+            holder: if attached { holder } else { NONE },
+            lease_ns: given.lease_ns,
+            timer: TimerId::NONE,
+            by_peer: if attached { peer.leases.end() } else { Links::OUT },
+        });
+        given.message.lease = low as u32;
+        if attached {
+            peer.leases.take_in(self, low as u32, |lease| &mut lease.by_peer);
+        }
+        LeaseId { low, high }
+    }
+}
+
 impl<P: Payload> Broker<P> {
     /// Makes the lease of a message that is being delivered.
     pub(crate) fn new_lease(
@@ -50,45 +91,43 @@ impl<P: Payload> Broker<P> {
         kind: LeaseKind,
         lease_ns: u64,
     ) -> LeaseId {
-        self.queues.leases_given += 1;
-        // With the incarnation, so that a secret used twice gives no lease twice.
-        let words = [u64::from(self.incarnation), self.queues.leases_given];
-        let high = siphash(self.instance.secret, words);
-        let uid = self.peer(holder).identity.uid;
-        let attached = kind == LeaseKind::Attached;
-        let lease = self.queues.leases.insert(Lease {
-            high,
-            message,
-            uid,
-            holder: if attached { holder } else { NONE },
-            lease_ns,
-            timer: TimerId::NONE,
-            by_peer: Links::OUT,
-        });
-        self.queues.messages[message].lease = lease;
-        if attached {
-            let peer = self.peers[holder as usize].as_mut().expect("a consumer that is connected");
-            peer.leases.push(&mut self.queues.leases, lease, |lease| &mut lease.by_peer);
-        } else {
-            self.time_lease(now, lease, lease_ns);
+        let secrets = self.lease_secrets();
+        let peer = self.peers[holder as usize].as_mut().expect("a consumer that is connected");
+        let Queues { leases, messages, leases_given, .. } = &mut self.queues;
+        let given = Given { message: &mut messages[message], slot: message, kind, lease_ns };
+        let id = leases.give(given, peer, holder, secrets, leases_given);
+        if kind != LeaseKind::Attached {
+            self.time_lease(now, id.low as u32, lease_ns);
         }
-        LeaseId { low: self.queues.leases.word(lease), high }
+        id
     }
 
-    fn time_lease(&mut self, now: Instant, lease: u32, ns: u64) {
+    /// What the half of a lease's id that cannot be guessed is made from: with the incarnation, so that a
+    /// secret used twice gives no lease twice.
+    #[inline(always)]
+    pub(crate) fn lease_secrets(&self) -> SipHash {
+        SipHash::new(self.instance.secret, self.incarnation.into())
+    }
+
+    pub(crate) fn time_lease(&mut self, now: Instant, lease: u32, ns: u64) {
         let it = &mut self.queues.leases[lease];
         self.timers.remove(it.timer);
         it.timer = self.timers.insert(now.after(Duration::from_nanos(ns)), Timer::Lease(lease));
     }
 
     /// Ends a lease; what becomes of the message is decided elsewhere.
+    #[inline(always)]
     pub(crate) fn drop_lease(&mut self, lease: u32) {
         self.let_holder_go(lease);
-        let it = self.queues.leases.remove(lease);
-        self.timers.remove(it.timer);
-        self.queues.messages[it.message].lease = NONE;
+        let Lease { timer, message, .. } = self.queues.leases[lease];
+        if timer != TimerId::NONE {
+            self.timers.remove(timer);
+        }
+        self.queues.leases.free(lease);
+        self.queues.messages[message].lease = NONE;
     }
 
+    #[inline(always)]
     fn let_holder_go(&mut self, lease: u32) {
         let holder = core::mem::replace(&mut self.queues.leases[lease].holder, NONE);
         if holder != NONE {
@@ -97,13 +136,52 @@ impl<P: Payload> Broker<P> {
         }
     }
 
-    /// The leased message that an id names, if this peer may give it up.
-    fn find_leased(&self, from: u32, queue: u32, id: LeaseId) -> Option<u32> {
-        let lease = &self.queues.leases[self.queues.leases.find(id.low)?];
-        let valid = lease.high == id.high
-            && lease.uid == self.peer(from).identity.uid
-            && self.queues.messages[lease.message].queue == queue;
+    /// The leased message that an id names, if who has this user id may give it up.
+    #[inline(always)]
+    fn find_leased(&self, uid: u32, queue: u32, id: LeaseId) -> Option<u32> {
+        let (_, lease) = self.queues.leases.find_value(id.low)?;
+        let valid =
+            lease.high == id.high && lease.uid == uid && self.queues.messages[lease.message].queue == queue;
         valid.then_some(lease.message)
+    }
+
+    /// Takes the leased message that an id names out of the world, if who has this user id may give it
+    /// up: its position.
+    #[inline(always)]
+    fn consume(&mut self, now: Instant, uid: u32, queue: u32, id: LeaseId) -> Option<u64> {
+        let message = self.find_leased(uid, queue, id)?;
+        let Message { user, extra, segment, position, .. } = self.queues.messages[message];
+        if segment != NONE {
+            let cost = self.message_cost(message);
+            self.queues.messages[message].segment = NONE;
+            self.let_go(segment, cost);
+        }
+        let Self { queues: Queues { table, messages, leases, .. }, peers, .. } = self;
+        let at = &mut table[queue];
+        let lease = id.low as u32;
+        let Lease { holder, timer, by_peer, .. } = leases[lease];
+        if extra != NONE || timer != TimerId::NONE || !at.walkers.is_empty() || !at.blocked.is_empty() {
+            self.remove_with_all(now, message);
+            return Some(position);
+        }
+        // What is left of `remove_message` where nothing else hangs on it.
+        if holder != NONE {
+            let peer = peers[holder as usize].as_mut().expect("a holder that is connected");
+            peer.leases.close(leases, by_peer, |lease| &mut lease.by_peer);
+        }
+        leases.free(lease);
+        let Message { by_queue, ref tail, .. } = messages[message];
+        let bytes = tail.len() as u64;
+        at.all.close(messages, by_queue, |message| &mut message.by_queue);
+        at.forget(bytes, State::Leased);
+        messages.free(message);
+        self.refund(now, user, bytes);
+        Some(position)
+    }
+
+    #[inline(never)]
+    fn remove_with_all(&mut self, now: Instant, message: u32) {
+        self.remove_message(now, message);
     }
 
     /// The holder of an attached lease is gone (SPEC 10.9).
@@ -170,20 +248,22 @@ impl<P: Payload> Broker<P> {
         let at = &self.queues.table[queue];
         let (level, id) = (at.level(), at.id);
         self.check_writable(level)?;
-        let mut gone = Vec::new();
-        let mut done = Vec::new();
+        let uid = self.peer(from).identity.uid;
+        let logged = level != Level::Memory;
+        let mut gone = Vec::with_capacity(if logged { ids.len() } else { 0 });
+        let mut done = if 1 < ids.len() { alloc::vec![0; ids.len()] } else { Vec::new() };
         let mut acked = 0;
-        for bytes in ids {
-            let message = self.find_leased(from, queue, LeaseId::from_bytes(bytes));
-            if 1 < ids.len() {
-                done.push(u8::from(message.is_none()));
-            }
-            let Some(message) = message else { continue };
+        for (at, bytes) in ids.iter().enumerate() {
+            let Some(position) = self.consume(turn.now, uid, queue, LeaseId::from_bytes(bytes)) else {
+                if let Some(done) = done.get_mut(at) {
+                    *done = 1;
+                }
+                continue;
+            };
             acked += 1;
-            if level != Level::Memory {
-                gone.push(Place { queue: id, position: self.queues.messages[message].position });
+            if logged {
+                gone.push(Place { queue: id, position });
             }
-            self.remove_message(turn.now, message);
         }
         self.queues.table[queue].counts.acked += acked;
         if ids.len() == 1 && acked == 0 {
@@ -209,7 +289,8 @@ impl<P: Payload> Broker<P> {
         };
         let level = self.queues.table[queue].level();
         self.check_writable(level)?;
-        let message = self.find_leased(from, queue, ask.lease).ok_or_else(lease_lost)?;
+        let message =
+            self.find_leased(self.peer(from).identity.uid, queue, ask.lease).ok_or_else(lease_lost)?;
         let death = match how {
             NackHow::Requeue => {
                 let it = &mut self.queues.messages[message];
@@ -278,7 +359,8 @@ impl<P: Payload> Broker<P> {
         body: &[u8],
     ) -> Result<(), Refusal> {
         let ask: Extend = decode(body).ok_or_else(malformed)?;
-        let message = self.find_leased(from, queue, ask.lease).ok_or_else(lease_lost)?;
+        let message =
+            self.find_leased(self.peer(from).identity.uid, queue, ask.lease).ok_or_else(lease_lost)?;
         let lease = self.queues.messages[message].lease;
         // An attached one lasts as long as its holder, which is here.
         if self.queues.leases[lease].holder == NONE {

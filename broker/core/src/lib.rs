@@ -9,6 +9,7 @@
 
 extern crate alloc;
 
+mod blocked;
 mod broker;
 mod call;
 mod compact;
@@ -42,6 +43,7 @@ mod record;
 mod recording;
 mod recovery;
 mod report;
+mod room;
 mod send;
 mod signal;
 mod siphash;
@@ -58,6 +60,7 @@ mod waits;
 mod walk;
 mod watch;
 mod will;
+mod wishes;
 
 pub use broker::Broker;
 pub use declared::{QueueSettings, TopicSettings};

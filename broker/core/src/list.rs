@@ -45,7 +45,19 @@ impl List {
 
     #[inline(always)]
     pub(crate) fn push<T>(&mut self, slab: &mut Slab<T>, slot: u32, through: Through<T>) {
-        *through(&mut slab[slot]) = Links { prev: self.tail, next: NONE };
+        *through(&mut slab[slot]) = self.end();
+        self.take_in(slab, slot, through);
+    }
+
+    /// The links of a value that is about to be taken in at the end.
+    #[inline(always)]
+    pub(crate) fn end(&self) -> Links {
+        Links { prev: self.tail, next: NONE }
+    }
+
+    /// Takes in a member whose links are [`Self::end`] already.
+    #[inline(always)]
+    pub(crate) fn take_in<T>(&mut self, slab: &mut Slab<T>, slot: u32, through: Through<T>) {
         match self.tail {
             NONE => self.head = slot,
             tail => through(&mut slab[tail]).next = slot,
@@ -56,7 +68,14 @@ impl List {
 
     #[inline(always)]
     pub(crate) fn remove<T>(&mut self, slab: &mut Slab<T>, slot: u32, through: Through<T>) {
-        let Links { prev, next } = core::mem::replace(through(&mut slab[slot]), Links::OUT);
+        let links = core::mem::replace(through(&mut slab[slot]), Links::OUT);
+        self.close(slab, links, through);
+    }
+
+    /// Closes the gap of a member with these links, which goes out of the slab.
+    #[inline(always)]
+    pub(crate) fn close<T>(&mut self, slab: &mut Slab<T>, links: Links, through: Through<T>) {
+        let Links { prev, next } = links;
         match prev {
             NONE => self.head = next,
             prev => through(&mut slab[prev]).next = next,

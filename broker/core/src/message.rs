@@ -7,9 +7,11 @@ use crate::Payload;
 use crate::broker::{Broker, DUE_MAX, Turn};
 use crate::dead::Death;
 use crate::list::Links;
+use crate::queue::Queues;
 use crate::slab::NONE;
 use crate::storage::Thing;
 use crate::timers::TimerId;
+use crate::wishes::Load;
 use alloc::boxed::Box;
 use alloc::rc::Rc;
 use serde::{Deserialize, Serialize};
@@ -100,13 +102,36 @@ const MESSAGE_COST: usize = 66;
 
 /// Bytes of a number in postcard.
 fn varint_len(number: u64) -> usize {
-    (64 - (number | 1).leading_zeros()).div_ceil(7) as usize
+    let bits = 64 - (number | 1).leading_zeros();
+    // Sevenths, rounded up.
+    ((bits + 6) * 37 >> 8) as usize
 }
 
 /// A delivery counter has so many bits.
 pub(crate) const DELIVERIES_MAX: u32 = (1 << 24) - 1;
 
 impl<P> Message<P> {
+    /// A message that is in no queue yet.
+    #[inline(always)]
+    pub(crate) fn new(tail: P, user: u32, wall_ns: u64, priority: u8, ext_len: u16, stored: bool) -> Self {
+        Self {
+            tail,
+            position: 0,
+            by_queue: Links::OUT,
+            by_state: Links::OUT,
+            queue: NONE,
+            user,
+            segment: NONE,
+            lease: NONE,
+            extra: NONE,
+            pushed_s: (wall_ns / 1_000_000_000) as u32,
+            counts: u32::from(priority) << 24,
+            ext_len,
+            state: State::Storing,
+            stored,
+        }
+    }
+
     pub(crate) fn priority(&self) -> u8 {
         (self.counts >> 24) as u8
     }
@@ -140,30 +165,90 @@ impl Extra {
 }
 
 impl<P: Payload> Broker<P> {
+    /// Charges a user for messages that come into queues.
+    #[inline]
+    pub(crate) fn charge(&mut self, user: u32, load: Load) {
+        let user = &mut self.users[user];
+        user.queued += load.count as u32;
+        user.queued_bytes += load.bytes;
+        self.queues.bytes += load.bytes;
+    }
+
     /// Enters a message that belongs to no queue yet, and charges it.
     pub(crate) fn enter_message(&mut self, message: Message<P>) -> u32 {
-        let (user, bytes) = (message.user, message.tail.len() as u64);
-        let user = &mut self.users[user];
-        user.queued += 1;
-        user.queued_bytes += bytes;
-        self.queues.bytes += bytes;
+        self.charge(message.user, Load { count: 1, bytes: message.tail.len() as u64 });
         self.queues.messages.insert(message)
     }
 
     /// Takes a message that is in no queue out of the world.
-    pub(crate) fn erase_message(&mut self, now: Instant, message: u32) -> Message<P> {
-        let it = self.queues.messages.remove(message);
-        if it.extra != NONE {
-            let extra = self.queues.extras.remove(it.extra);
+    #[inline(always)]
+    pub(crate) fn erase_message(&mut self, now: Instant, message: u32) {
+        let Message { extra, user, ref tail, .. } = self.queues.messages[message];
+        let bytes = tail.len() as u64;
+        if extra != NONE {
+            let extra = self.queues.extras.remove(extra);
             self.queues.clock.remove(extra.timer);
         }
-        let bytes = it.tail.len() as u64;
+        self.queues.messages.free(message);
+        self.refund(now, user, bytes);
+    }
+
+    /// A message of so many bytes, for which a user was charged, is gone.
+    #[inline(always)]
+    pub(crate) fn refund(&mut self, now: Instant, user: u32, bytes: u64) {
         self.queues.bytes -= bytes;
-        let user = &mut self.users[it.user];
-        user.queued -= 1;
-        user.queued_bytes -= bytes;
-        self.forget_user_if_unused(now, it.user);
-        it
+        let it = &mut self.users[user];
+        it.queued -= 1;
+        it.queued_bytes -= bytes;
+        if it.connections == 0 {
+            self.forget_user_if_unused(now, user);
+        }
+    }
+
+    /// Puts a new message, which is charged already, behind all others of a queue.
+    #[inline(always)]
+    pub(crate) fn line_up(&mut self, queue: u32, mut message: Message<P>) -> u32 {
+        let Queues { table, messages, due, stirred, .. } = &mut self.queues;
+        let at = &mut table[queue];
+        let (ready, priority) = (message.stored, usize::from(message.priority()));
+        at.position += 1;
+        at.bytes += message.tail.len() as u64;
+        at.counts.pushed += 1;
+        message.position = at.position;
+        message.queue = queue;
+        message.state = if ready { State::Ready } else { State::Storing };
+        message.by_queue = at.all.end();
+        message.by_state = if ready { at.ready[priority].end() } else { Links::OUT };
+        at.states[message.state as usize] += 1;
+        let message = messages.insert(message);
+        at.all.take_in(messages, message, |message| &mut message.by_queue);
+        if ready {
+            // Nothing in its list is behind it.
+            at.ready_bits |= 1 << priority;
+            at.ready[priority].take_in(messages, message, |message| &mut message.by_state);
+            if !at.hungry.is_empty() && !at.due {
+                at.due = true;
+                due.push(queue);
+                *stirred = true;
+            }
+        }
+        message
+    }
+
+    /// The same of one that has something aside.
+    pub(crate) fn line_up_with(
+        &mut self,
+        now: Instant,
+        queue: u32,
+        message: Message<P>,
+        extra: Extra,
+    ) -> u32 {
+        let message = self.queues.messages.insert(message);
+        self.queues.messages[message].extra = self.queues.extras.insert(extra);
+        self.attach(message, queue);
+        self.queues.table[queue].counts.pushed += 1;
+        self.start(now, message);
+        message
     }
 
     /// Puts a message behind all others of a queue.
@@ -189,7 +274,6 @@ impl<P: Payload> Broker<P> {
     }
 
     /// A message was attached, and its segment and `stored` are as they should be: it takes its place.
-    #[inline]
     pub(crate) fn start(&mut self, now: Instant, message: u32) {
         let it = &self.queues.messages[message];
         if it.extra != NONE && !self.enter_group(message) {
@@ -200,19 +284,42 @@ impl<P: Payload> Broker<P> {
         }
     }
 
-    /// A message is at the level that its queue promises.
-    pub(crate) fn stored(&mut self, now: Instant, message: u32) {
-        let it = &mut self.queues.messages[message];
+    /// A message, by its word, is at the level that its queue promises; it may be gone meanwhile.
+    #[inline]
+    pub(crate) fn stored(&mut self, now: Instant, word: u64) {
+        let Queues { table, messages, .. } = &mut self.queues;
+        let Some(message) = messages.find(word) else { return };
+        let it = &mut messages[message];
         it.stored = true;
-        if it.state == State::Storing {
-            self.place(now, message);
+        if it.state != State::Storing {
+            return;
+        }
+        let (queue, priority, position) = (it.queue, usize::from(it.priority()), it.position);
+        let at = &mut table[queue];
+        if it.extra != NONE
+            || at.ready_bits & 1 << priority != 0 && {
+                let last = at.ready[priority].last().expect("a list that is not empty");
+                position <= messages[last].position
+            }
+        {
+            return self.place(now, message);
+        }
+        // What is left of `place` where nothing is aside and its list ends before it.
+        let links = at.ready[priority].end();
+        let it = &mut messages[message];
+        it.by_state = links;
+        it.state = State::Ready;
+        at.count_state(it.tail.len() as u64, State::Storing, State::Ready);
+        at.ready_bits |= 1 << priority;
+        at.ready[priority].take_in(messages, message, |message| &mut message.by_state);
+        if !at.hungry.is_empty() && !at.due {
+            self.stir(queue);
         }
     }
 
     /// Puts a message that is its group's head, and nowhere else, where it belongs by the clock. One
     /// that has expired goes when its timer comes up or a consumer would get it: not from here, where
     /// one after the other of its group could.
-    #[inline]
     pub(crate) fn place(&mut self, now: Instant, message: u32) {
         let extra = self.queues.messages[message].extra;
         if extra != NONE {
@@ -236,7 +343,6 @@ impl<P: Payload> Broker<P> {
         self.make_ready(message);
     }
 
-    #[inline]
     fn make_ready(&mut self, message: u32) {
         let it = &self.queues.messages[message];
         let (queue, priority, position) = (it.queue, usize::from(it.priority()), it.position);
@@ -259,10 +365,7 @@ impl<P: Payload> Broker<P> {
     #[inline]
     pub(crate) fn first_ready(&self, queue: u32) -> Option<u32> {
         let at = &self.queues.table[queue];
-        let listed = match at.ready_bits {
-            0 => None,
-            bits => at.ready[31 - bits.leading_zeros() as usize].first(),
-        };
+        let listed = at.first_listed();
         if at.returned.is_empty() {
             return listed;
         }
@@ -299,84 +402,76 @@ impl<P: Payload> Broker<P> {
     }
 
     /// Takes a message out of whatever it is in by its state.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn unplace(&mut self, message: u32) {
-        let it = &self.queues.messages[message];
-        let (queue, priority) = (it.queue, usize::from(it.priority()));
-        let at = &mut self.queues.table[queue];
+        let Queues { table, messages, .. } = &mut self.queues;
+        let it = &messages[message];
+        let (queue, priority, extra) = (it.queue, usize::from(it.priority()), it.extra);
         match it.state {
-            State::Ready => {
-                let list = &mut at.ready[priority];
-                list.remove(&mut self.queues.messages, message, |message| &mut message.by_state);
-                if list.is_empty() {
-                    at.ready_bits &= !(1 << priority);
-                }
+            State::Ready => table[queue].leave_ready(messages, message, priority),
+            State::Leased => {
+                let lease = it.lease;
+                self.drop_lease(lease);
             }
             State::Returned => {
-                at.returned.remove(&it.rank()).expect("a message that came back");
+                table[queue].returned.remove(&it.rank()).expect("a message that came back");
             }
             State::Grouped => self.leave_line(message),
-            State::Leased => self.drop_lease(it.lease),
             State::Storing | State::Delayed => {}
         }
-        let extra = self.queues.messages[message].extra;
         if extra != NONE {
             let timer = core::mem::replace(&mut self.queues.extras[extra].timer, TimerId::NONE);
             self.queues.clock.remove(timer);
         }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn set_state(&mut self, message: u32, state: State) {
         let it = &mut self.queues.messages[message];
         let before = core::mem::replace(&mut it.state, state);
-        let (queue, bytes) = (it.queue, it.tail.len() as u64);
-        let at = &mut self.queues.table[queue];
-        at.states[before as usize] -= 1;
-        at.states[state as usize] += 1;
-        at.leased_bytes -= if before == State::Leased { bytes } else { 0 };
-        at.leased_bytes += if state == State::Leased { bytes } else { 0 };
+        self.queues.table[it.queue].count_state(it.tail.len() as u64, before, state);
     }
 
     /// Takes a message out of its queue; it may go to another one.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn detach(&mut self, now: Instant, message: u32) {
         self.unplace(message);
-        self.set_state(message, State::Storing);
-        let it = &self.queues.messages[message];
-        let queue = it.queue;
-        if it.extra != NONE {
+        let Message { queue, extra, .. } = self.queues.messages[message];
+        let at = &self.queues.table[queue];
+        let (watched, waited_for) = (!at.walkers.is_empty(), !at.blocked.is_empty());
+        if extra != NONE {
             self.leave_group(now, message);
             self.queues.table[queue].letters -= u32::from(self.is_dead_letter(message));
         }
-        if !self.queues.table[queue].walkers.is_empty() {
+        if watched {
             self.step_aside(message);
         }
-        let at = &mut self.queues.table[queue];
-        at.all.remove(&mut self.queues.messages, message, |message| &mut message.by_queue);
-        at.states[State::Storing as usize] -= 1;
-        let it = &mut self.queues.messages[message];
-        at.bytes -= it.tail.len() as u64;
-        let segment = core::mem::replace(&mut it.segment, NONE);
-        if !at.blocked.is_empty() {
+        if waited_for {
             self.stir(queue);
         }
+        let segment = core::mem::replace(&mut self.queues.messages[message].segment, NONE);
         if segment != NONE {
             self.let_go(segment, self.message_cost(message));
         }
-        self.queues.messages[message].queue = NONE;
+        let Queues { table, messages, .. } = &mut self.queues;
+        let at = &mut table[queue];
+        at.all.remove(messages, message, |message| &mut message.by_queue);
+        let it = &mut messages[message];
+        at.forget(it.tail.len() as u64, core::mem::replace(&mut it.state, State::Storing));
+        it.queue = NONE;
     }
 
     /// Takes a message out of the world.
-    #[inline]
-    pub(crate) fn remove_message(&mut self, now: Instant, message: u32) -> Message<P> {
+    #[inline(always)]
+    pub(crate) fn remove_message(&mut self, now: Instant, message: u32) {
         self.detach(now, message);
-        self.erase_message(now, message)
+        self.erase_message(now, message);
     }
 
     /// Bytes that a message takes in the log: hardly less than a copy of it, or copying would look as if
     /// it left waste behind. It changes only while the message is in no segment, so a ttl and a delay,
     /// which come and go, are left out.
+    #[inline(always)]
     pub(crate) fn message_cost(&self, message: u32) -> u64 {
         let it = &self.queues.messages[message];
         let id = self.queues.table[it.queue].id;
@@ -392,6 +487,7 @@ impl<P: Payload> Broker<P> {
     }
 
     /// A message of a durable queue is in the segment that is written now.
+    #[inline]
     pub(crate) fn hold_message(&mut self, message: u32) {
         let cost = self.message_cost(message);
         self.queues.messages[message].segment = self.storage.hold(Thing::Message(message), cost);

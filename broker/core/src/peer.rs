@@ -403,16 +403,13 @@ impl<P: Payload> Broker<P> {
         if matches!(peer.stage, Stage::Closing | Stage::Gone) {
             return None;
         }
-        let bytes = padded(header.len as usize) as u64;
-        peer.unread += bytes;
-        peer.traffic.frames_out += 1;
-        peer.traffic.bytes_out += bytes;
+        peer.count_out(header);
         Some((peer.id, peer.unread))
     }
 
     /// More waits to be read by a peer than every peer may have.
     #[inline(never)]
-    fn much_unread(&mut self, turn: &mut Turn<'_, P>, to: u32, last: Kind) {
+    pub(crate) fn much_unread(&mut self, turn: &mut Turn<'_, P>, to: u32, last: Kind) {
         self.charge_unread(to);
         let peer = self.peer(to);
         let with_reserve = |most: u64| most + most / 8;
@@ -718,6 +715,15 @@ impl Peer {
     pub(crate) fn stamp(&self, header: &mut Header) {
         header.seq = self.id.to_wire();
         header.caller = self.caller;
+    }
+
+    /// Keeps count of a frame on its way into the out queue.
+    #[inline(always)]
+    pub(crate) fn count_out(&mut self, header: &Header) {
+        let bytes = padded(header.len as usize) as u64;
+        self.unread += bytes;
+        self.traffic.frames_out += 1;
+        self.traffic.bytes_out += bytes;
     }
 
     /// Enters an open call under the slot that its caller gave it.

@@ -1,6 +1,7 @@
 //! Queues: every message to one consumer (SPEC 10). What a queue is, how it is made and deleted, and
 //! who deals with which call on it.
 
+use crate::blocked::Blocked;
 use crate::broker::{Broker, Turn, Work};
 use crate::consumer::Consumer;
 use crate::control::{Answer, Refusal};
@@ -10,7 +11,6 @@ use crate::handle::Loss;
 use crate::lease::Lease;
 use crate::list::List;
 use crate::message::{DELIVERIES_MAX, Due, Extra, Message, STATES, State};
-use crate::push::Blocked;
 use crate::record::{Delivered, Place, QueueMade, Record};
 use crate::slab::{NONE, Slab};
 use crate::storage::Thing;
@@ -209,6 +209,42 @@ impl Queue {
     /// Whether what happens to it belongs into the log.
     pub(crate) fn is_logged(&self) -> bool {
         self.settings.durability != Level::Memory && self.object != NONE
+    }
+
+    /// Of those that are ready and in its lists, the one that goes next.
+    #[inline(always)]
+    pub(crate) fn first_listed(&self) -> Option<u32> {
+        match self.ready_bits {
+            0 => None,
+            bits => self.ready[31 - bits.leading_zeros() as usize].first(),
+        }
+    }
+
+    /// Takes a message out of the list of its priority.
+    #[inline(always)]
+    pub(crate) fn leave_ready<P>(&mut self, messages: &mut Slab<Message<P>>, message: u32, priority: usize) {
+        let list = &mut self.ready[priority];
+        list.remove(messages, message, |message| &mut message.by_state);
+        if list.is_empty() {
+            self.ready_bits &= !(1 << priority);
+        }
+    }
+
+    /// A message of so many bytes has come from one state into another.
+    #[inline(always)]
+    pub(crate) fn count_state(&mut self, bytes: u64, before: State, state: State) {
+        self.states[before as usize] -= 1;
+        self.states[state as usize] += 1;
+        self.leased_bytes -= if before == State::Leased { bytes } else { 0 };
+        self.leased_bytes += if state == State::Leased { bytes } else { 0 };
+    }
+
+    /// A message of so many bytes that was in this state has left.
+    #[inline(always)]
+    pub(crate) fn forget(&mut self, bytes: u64, state: State) {
+        self.bytes -= bytes;
+        self.states[state as usize] -= 1;
+        self.leased_bytes -= if state == State::Leased { bytes } else { 0 };
     }
 
     /// Whether `count` messages of `bytes` more are too many.
@@ -544,15 +580,15 @@ impl<P: Payload> Broker<P> {
         turn: &mut Turn<'_, P>,
         from: u32,
         handle: u32,
-        header: Header,
-        tail: P,
+        header: &Header,
+        tail: &P,
     ) -> Result<(), Refusal> {
         let Some(method) = QueueMethod::from_wire(header.method) else {
             let message = format!("a queue knows no method {} (SPEC 10.2)", header.method);
             return Err((Outcome::Unsupported, message));
         };
         let queue = self.queue_by(handle, wanted_rights(method))?;
-        self.check_call_slot(from, &header)?;
+        self.check_call_slot(from, header)?;
         if header.deadline != 0 && header.deadline <= turn.now.0 {
             let message = "the deadline had passed when the call came".to_string();
             return Err((Outcome::DeadlineExceeded, message));
@@ -564,29 +600,30 @@ impl<P: Payload> Broker<P> {
         match method {
             QueueMethod::Push => self.push_call(turn, from, queue, header, tail),
             _ => {
-                let parts = Tail::of(&header, tail.bytes());
+                let parts = Tail::of(header, tail.bytes());
                 check_extensions(&parts, &[extension_type::METHOD_NAME])?;
                 let body = parts.payload;
                 match method {
                     QueueMethod::Push => unreachable!("it was dealt with"),
-                    QueueMethod::Pop => self.pop(turn, from, queue, &header, body),
-                    QueueMethod::Ack => self.ack(turn, from, queue, &header, body),
-                    QueueMethod::Nack => self.nack(turn, from, queue, &header, body),
-                    QueueMethod::Extend => self.extend(turn, from, queue, &header, body),
-                    QueueMethod::Peek => self.peek(turn, from, queue, &header, body),
-                    QueueMethod::Purge => self.purge(turn, from, queue, &header),
+                    QueueMethod::Pop => self.pop(turn, from, queue, header, body),
+                    QueueMethod::Ack => self.ack(turn, from, queue, header, body),
+                    QueueMethod::Nack => self.nack(turn, from, queue, header, body),
+                    QueueMethod::Extend => self.extend(turn, from, queue, header, body),
+                    QueueMethod::Peek => self.peek(turn, from, queue, header, body),
+                    QueueMethod::Purge => self.purge(turn, from, queue, header),
                     QueueMethod::Stat => {
                         let info = encode(&self.queue_info(queue));
-                        self.reply_at_once(turn, from, &header, info);
+                        self.reply_at_once(turn, from, header, info);
                         Ok(())
                     }
-                    QueueMethod::Redrive => self.redrive(turn, from, queue, &header, body),
+                    QueueMethod::Redrive => self.redrive(turn, from, queue, header, body),
                 }
             }
         }
     }
 
     /// The queue that a handle is on, if it has the rights and the queue is still there.
+    #[inline]
     pub(crate) fn queue_by(&self, handle: u32, rights: Rights) -> Result<u32, Refusal> {
         let grip = &self.handles[handle];
         let it = &self.objects[grip.object];
@@ -676,10 +713,17 @@ impl<P: Payload> Broker<P> {
             turn.log(fact);
         }
         let gone = core::mem::take(&mut self.queues.gone);
-        let delivered = core::mem::take(&mut self.queues.delivered);
-        if self.storage.is_ready() {
-            if !delivered.is_empty() {
-                self.append(turn, &Record::Delivered(delivered), None, false);
+        if !self.storage.is_ready() {
+            self.queues.delivered.clear();
+        } else {
+            if !self.queues.delivered.is_empty() {
+                let record = Record::Delivered(core::mem::take(&mut self.queues.delivered));
+                self.append(turn, &record, None, false);
+                if let Record::Delivered(mut delivered) = record {
+                    // Its memory is for those of the next time.
+                    delivered.clear();
+                    self.queues.delivered = delivered;
+                }
             }
             if !gone.is_empty() {
                 let change = crate::record::Change { gone, ..Default::default() };

@@ -6,19 +6,21 @@
 
 use alloc::string::String;
 use alloc::vec::Vec;
-use serde::{Deserialize, Serialize};
+use serde::ser::SerializeSeq;
+use serde::{Deserialize, Serialize, Serializer};
 use switchboard_protocol::queue::{DeadLetter, GROUP_KEY_BYTES_MAX, Level, Overflow, QUEUE_PRIORITIES};
-use switchboard_protocol::{Extensions, Name, decode, encode};
+use switchboard_protocol::{Extensions, Name, decode, encode_onto};
 
-/// What has changed. New kinds go to the end: their number is their place.
+/// What has changed. New kinds go to the end: their number is their place. `M` are its messages, as they
+/// are read; who writes may make them one by one, as [`Entries`].
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) enum Record {
+pub(crate) enum Record<M = Vec<Entry>> {
     /// A queue was made, or its settings have changed, or this is a copy.
     Queue(QueueMade),
     /// A queue was deleted with all it held.
     QueueGone(u64),
     /// Messages have come or gone.
-    Change(Change),
+    Change(Change<M>),
     /// Messages were delivered, or came back.
     Delivered(Vec<Delivered>),
     /// A copy of what is remembered of a producer.
@@ -49,10 +51,26 @@ pub(crate) struct QueueMade {
 
 /// Messages that go and come together.
 #[derive(Debug, Default, Serialize, Deserialize)]
-pub(crate) struct Change {
+pub(crate) struct Change<M = Vec<Entry>> {
     pub(crate) gone: Vec<Place>,
     pub(crate) mark: Option<MarkTaken>,
-    pub(crate) messages: Vec<Entry>,
+    pub(crate) messages: M,
+}
+
+/// So many messages, each made when it is written.
+pub(crate) struct Entries<I> {
+    pub(crate) count: usize,
+    pub(crate) each: I,
+}
+
+impl<I: Iterator<Item = Entry> + Clone> Serialize for Entries<I> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut list = serializer.serialize_seq(Some(self.count))?;
+        for entry in self.each.clone() {
+            list.serialize_element(&entry)?;
+        }
+        list.end()
+    }
 }
 
 /// A message.
@@ -115,15 +133,37 @@ pub(crate) struct Retained {
 const VERSION: u8 = 1;
 const HEAD_BYTES: usize = 8;
 
-impl Record {
-    /// The first part of the record; the bytes of its messages follow.
-    pub(crate) fn to_head(&self) -> Vec<u8> {
-        let body = encode(self);
-        let mut head = Vec::with_capacity(HEAD_BYTES + body.len());
-        head.extend_from_slice(&[VERSION, 0, 0, 0]);
-        head.extend_from_slice(&(body.len() as u32).to_le_bytes());
-        head.extend_from_slice(&body);
+/// Bytes that a message takes in a head, one that is gone or was delivered, and anything else: more than
+/// most do.
+pub(crate) const ENTRY_BYTES: usize = 40;
+const PLACE_BYTES: usize = 12;
+pub(crate) const OTHER_BYTES: usize = 64;
+
+impl<M: Serialize> Record<M> {
+    /// The first part of the record, which takes about so many bytes; those of its messages follow.
+    pub(crate) fn to_head_of(&self, bytes: usize) -> Vec<u8> {
+        let mut head = Vec::with_capacity(HEAD_BYTES + bytes);
+        head.extend_from_slice(&[VERSION, 0, 0, 0, 0, 0, 0, 0]);
+        let mut head = encode_onto(self, head);
+        let len = (head.len() - HEAD_BYTES) as u32;
+        head[HEAD_BYTES - 4..HEAD_BYTES].copy_from_slice(&len.to_le_bytes());
         head
+    }
+}
+
+impl Record {
+    /// [`Self::to_head_of`] about as many bytes as it is likely to take.
+    pub(crate) fn to_head(&self) -> Vec<u8> {
+        let items = match self {
+            Self::Change(change) => change.gone.len() * PLACE_BYTES + change.messages.len() * ENTRY_BYTES,
+            Self::Delivered(delivered) => delivered.len() * PLACE_BYTES,
+            Self::Queue(_)
+            | Self::QueueGone(_)
+            | Self::Mark(_)
+            | Self::Retained(_)
+            | Self::RetainedGone(_) => 0,
+        };
+        self.to_head_of(items + OTHER_BYTES)
     }
 
     /// Reads a record: what it says, and where the bytes of its messages begin. `None` if it is not
@@ -201,6 +241,14 @@ mod tests {
         let Some((Record::Change(read), start)) = Record::parse(&bytes) else { panic!("no change") };
         assert_eq!((start, read.messages.len(), &read.messages[1].group[..]), (at, 2, &b"key"[..]));
         assert_eq!(read.messages[1].ready_at, u64::MAX);
+    }
+
+    #[test]
+    fn messages_that_are_made_one_by_one_are_written_as_those_in_a_list() {
+        let change = Change { messages: alloc::vec![entry(0, 2), entry(2, 3)], ..Change::default() };
+        let each = [(0, 2), (2, 3)].into_iter().map(|(start, len)| entry(start, len));
+        let entries = Change { gone: Vec::new(), mark: None, messages: Entries { count: 2, each } };
+        assert_eq!(Record::Change(entries).to_head_of(1), Record::Change(change).to_head());
     }
 
     #[test]

@@ -54,6 +54,13 @@ impl<T> Slab<T> {
         slot
     }
 
+    /// The same; the slot and its generation, as [`Self::word`] has them.
+    #[inline(always)]
+    pub(crate) fn insert_word(&mut self, value: T) -> u64 {
+        let slot = self.insert(value);
+        self.word(slot)
+    }
+
     /// Makes one more slot.
     #[cold]
     fn grow(&mut self) {
@@ -100,6 +107,15 @@ impl<T> Slab<T> {
         let slot = word as u32;
         let entry = self.entries.get(slot as usize)?;
         (entry.generation == (word >> 32) as u32 && entry.value.is_some()).then_some(slot)
+    }
+
+    /// The same, with what is there.
+    #[inline(always)]
+    pub(crate) fn find_value(&self, word: u64) -> Option<(u32, &T)> {
+        let slot = word as u32;
+        let entry = self.entries.get(slot as usize)?;
+        let value = entry.value.as_ref()?;
+        (entry.generation == (word >> 32) as u32).then_some((slot, value))
     }
 
     /// Whether a word from the wire names somebody who has left.

@@ -298,6 +298,17 @@ impl<P: Payload> Broker<P> {
         tail: Option<P>,
         sync: bool,
     ) -> u64 {
+        self.append_head(turn, record.to_head(), tail, sync)
+    }
+
+    /// The same of one that is written already.
+    pub(crate) fn append_head(
+        &mut self,
+        turn: &mut Turn<'_, P>,
+        head: Vec<u8>,
+        tail: Option<P>,
+        sync: bool,
+    ) -> u64 {
         assert!(self.storage.is_ready(), "nothing is appended to a log that is not ready");
         let segment_bytes = self.limits.segment_bytes;
         let storage = &mut self.storage;
@@ -307,7 +318,6 @@ impl<P: Payload> Broker<P> {
         }
         storage.position += 1;
         let position = storage.position;
-        let head = record.to_head();
         let bytes = record_bytes(head.len() + tail.as_ref().map_or(0, P::len));
         storage.bytes += bytes;
         storage.segments.back_mut().expect("a segment that is written").bytes += bytes;
@@ -408,11 +418,8 @@ impl<P: Payload> Broker<P> {
                     }
                 }
                 Then::Release { messages, .. } => {
-                    for message in messages {
-                        // It may have been dropped or purged meanwhile.
-                        if let Some(message) = self.queues.messages.find(message) {
-                            self.stored(turn.now, message);
-                        }
+                    for word in messages {
+                        self.stored(turn.now, word);
                     }
                 }
             }
@@ -448,8 +455,8 @@ impl<P: Payload> Broker<P> {
                     for message in messages {
                         let Some(message) = self.queues.messages.find(message) else { continue };
                         match lost {
-                            Unsafe::Drop => drop(self.remove_message(turn.now, message)),
-                            Unsafe::Keep => self.stored(turn.now, message),
+                            Unsafe::Drop => self.remove_message(turn.now, message),
+                            Unsafe::Keep => self.stored(turn.now, self.queues.messages.word(message)),
                         }
                     }
                 }

@@ -7,7 +7,7 @@
 use crate::Payload;
 use crate::broker::{Broker, Turn, Work};
 use crate::call::Target;
-use crate::consumer::{Role, malformed, sized};
+use crate::consumer::{Role, malformed};
 use crate::control::Refusal;
 use crate::message::State;
 use crate::record::{Change, Place, Record};
@@ -15,7 +15,7 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 use switchboard_protocol::queue::{Level, Peek, Redrive, Redriven};
-use switchboard_protocol::{Header, Kind, Name, ObjectKind, Outcome, PeerId, decode, encode, flags};
+use switchboard_protocol::{Header, Kind, Name, ObjectKind, Outcome, decode, encode, flags};
 
 /// Where a walk is, and what it is for.
 #[derive(Debug, Serialize, Deserialize)]
@@ -232,7 +232,7 @@ impl<P: Payload> Broker<P> {
         }
         let it = &self.queues.messages[message];
         let (counts, position) = (it.counts, it.position);
-        let (ext_len, tail) = self.shown(message);
+        let shown = self.shown(message);
         let it = &self.queues.consumers[consumer];
         let (call, object) = (it.call, self.queues.table[it.queue].object);
         let it = &mut self.calls[call];
@@ -247,9 +247,7 @@ impl<P: Payload> Broker<P> {
             ..Header::new(Kind::Item)
         };
         let to = it.caller.slot;
-        let header = sized(header, ext_len, &tail);
-        self.tap(turn, PeerId { slot: 0, generation: 0 }, to, &header, &tail, object);
-        self.push(turn, to, header, tail);
+        self.send_message(turn, object, (to, header), shown);
     }
 
     /// Brings a dead letter back, if it is one that is meant and there is room for it.
