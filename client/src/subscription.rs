@@ -9,7 +9,7 @@ use switchboard_protocol::control::Operation;
 use switchboard_protocol::topic::{Delivery as Sort, SlowPolicy, Subscribe};
 use switchboard_protocol::{Outcome, Parts, extension_type};
 
-use crate::driver::{Facts, Guard, Item, Owner, Target, TicketId, Until, after};
+use crate::driver::{Guard, Owner, Taken, Target, TicketId, Until, after};
 use crate::flow::Flow;
 use crate::{Board, CallError, Context, Payload, Topic};
 
@@ -180,8 +180,7 @@ impl SubscribeBuilder {
         let mut flow = Flow::new(shared, state, ticket, self.credit);
         let until = if deadline == 0 { Until::Forever } else { Until::At(deadline) };
         loop {
-            let item = flow.next(until)?.ok_or_else(not_in_force)?;
-            if let Some(position) = in_force(&item.facts) {
+            if let Some(position) = flow.next(until, |item| in_force(&item))?.ok_or_else(not_in_force)? {
                 return Ok((flow, position));
             }
         }
@@ -237,8 +236,8 @@ impl SubscribeBuilder {
 }
 
 /// The position that the item *Subscribed* tells.
-pub(crate) fn in_force(facts: &Facts) -> Option<u64> {
-    (Sort::from_wire(facts.handle) == Some(Sort::Subscribed)).then_some(facts.epoch)
+pub(crate) fn in_force(item: &Taken<'_>) -> Option<u64> {
+    (Sort::from_wire(item.said.handle) == Some(Sort::Subscribed)).then_some(item.said.epoch)
 }
 
 pub(crate) fn not_in_force() -> CallError {
@@ -284,13 +283,11 @@ impl Subscription {
             if let Some(end) = &self.end {
                 return Err(end.clone());
             }
-            match self.flow.next(until) {
+            let reader = &mut self.reader;
+            match self.flow.next(until, |item| reader.take(item)) {
                 Ok(None) => return Ok(None),
-                Ok(Some(item)) => {
-                    if let Some(delivery) = self.reader.take(item) {
-                        return Ok(Some(delivery));
-                    }
-                }
+                Ok(Some(None)) => {}
+                Ok(Some(delivery)) => return Ok(delivery),
                 Err(lost) => return self.again(lost).map(Some),
             }
         }
@@ -361,11 +358,11 @@ impl Reader {
     }
 
     /// What an item means; `None` for a frame of many messages, and for what later brokers may tell.
-    pub(crate) fn take(&mut self, item: Item) -> Option<Delivery> {
-        let Item { reply, facts } = item;
-        match Sort::from_wire(facts.handle)? {
+    pub(crate) fn take(&mut self, item: Taken<'_>) -> Option<Delivery> {
+        let said = item.said;
+        match Sort::from_wire(said.handle)? {
             sort @ (Sort::Message | Sort::Earlier) => {
-                if let Some(name) = facts.extension(extension_type::TOPIC)
+                if let Some(name) = item.extension(extension_type::TOPIC)
                     && name != self.topic.as_bytes()
                 {
                     self.topic = String::from_utf8_lossy(name).into();
@@ -373,22 +370,22 @@ impl Reader {
                 let is_earlier = sort == Sort::Earlier;
                 let next = Message {
                     topic: Arc::clone(&self.topic),
-                    position: facts.epoch,
-                    sequence: facts.deadline,
+                    position: said.epoch,
+                    sequence: said.deadline,
                     is_earlier,
-                    method: facts.method,
-                    caller: facts.caller,
+                    method: said.method,
+                    caller: said.caller,
                     payload: Payload::new(),
                 };
-                if facts.is_batch {
-                    self.unpacking = Some(Unpacking { batch: reply.payload, at: 0, next });
+                if said.is_batch {
+                    self.unpacking = Some(Unpacking { batch: item.into_payload(), at: 0, next });
                     return None;
                 }
-                Some(self.message(Message { payload: reply.payload, ..next }))
+                Some(self.message(Message { payload: item.into_payload(), ..next }))
             }
             Sort::Lost => {
-                self.position = self.position.max(facts.deadline);
-                Some(Delivery::Lost { from: facts.epoch, to: facts.deadline })
+                self.position = self.position.max(said.deadline);
+                Some(Delivery::Lost { from: said.epoch, to: said.deadline })
             }
             // It was in force before.
             Sort::Subscribed => None,
