@@ -189,6 +189,10 @@ impl Consumer {
     ///
     /// How consuming ended, now and from then on.
     pub fn next_timeout(&mut self, timeout: Duration) -> Result<Option<Leased>, CallError> {
+        // What is here already needs no look at the clock.
+        if let Some(leased) = self.take_ready() {
+            return Ok(Some(leased));
+        }
         self.fetch(Until::At(after(timeout)))
     }
 
@@ -198,12 +202,21 @@ impl Consumer {
     ///
     /// As [`Consumer::next_timeout`].
     pub fn try_next(&mut self) -> Result<Option<Leased>, CallError> {
+        if let Some(leased) = self.take_ready() {
+            return Ok(Some(leased));
+        }
         self.fetch(Until::At(0))
     }
 
     /// The queue.
     pub fn queue(&self) -> &Queue {
         &self.builder.queue
+    }
+
+    #[inline]
+    fn take_ready(&mut self) -> Option<Leased> {
+        let queue = &self.builder.queue;
+        if self.flow.wants_grant() { None } else { self.flow.take(|item| Leased::of_item(item, queue)) }
     }
 
     fn fetch(&mut self, until: Until) -> Result<Option<Leased>, CallError> {

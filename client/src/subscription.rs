@@ -94,7 +94,25 @@ pub struct Message {
 struct Unpacking {
     batch: Payload,
     at: usize,
-    next: Message,
+    next: Head,
+}
+
+/// What is known of a message beside its payload.
+struct Head {
+    topic: Arc<str>,
+    position: u64,
+    sequence: u64,
+    is_earlier: bool,
+    method: u32,
+    caller: u64,
+}
+
+impl Head {
+    #[inline]
+    fn with(self, payload: Payload) -> Message {
+        let Self { topic, position, sequence, is_earlier, method, caller } = self;
+        Message { topic, position, sequence, is_earlier, method, caller, payload }
+    }
 }
 
 /// Room for items, unless told otherwise.
@@ -262,7 +280,12 @@ impl Subscription {
     /// # Errors
     ///
     /// How the subscription ended, now and from then on.
+    #[inline]
     pub fn next_timeout(&mut self, timeout: Duration) -> Result<Option<Delivery>, CallError> {
+        // What is here already needs no look at the clock.
+        if let Some(delivery) = self.reader.unpack() {
+            return Ok(Some(delivery));
+        }
         self.fetch(Until::At(after(timeout)))
     }
 
@@ -271,7 +294,11 @@ impl Subscription {
     /// # Errors
     ///
     /// As [`Subscription::next_timeout`].
+    #[inline]
     pub fn try_next(&mut self) -> Result<Option<Delivery>, CallError> {
+        if let Some(delivery) = self.reader.unpack() {
+            return Ok(Some(delivery));
+        }
         self.fetch(Until::At(0))
     }
 
@@ -341,15 +368,16 @@ impl Reader {
             return None;
         };
         unpacking.at += switchboard_protocol::part_bytes(part.payload.len());
-        let message = Message { payload: Payload::copy_from(part.payload), ..unpacking.next.clone() };
-        unpacking.next.sequence += 1;
+        let next = &mut unpacking.next;
+        let head = Head { topic: Arc::clone(&next.topic), ..*next };
+        next.sequence += 1;
         // Earlier messages have no positions in a subscription by pattern.
-        if unpacking.next.position != 0 {
-            unpacking.next.position += 1;
-        }
+        next.position += u64::from(next.position != 0);
+        let message = head.with(Payload::copy_from(part.payload));
         Some(self.message(message))
     }
 
+    #[inline]
     fn message(&mut self, message: Message) -> Delivery {
         if !message.is_earlier {
             self.position = message.position;
@@ -368,20 +396,19 @@ impl Reader {
                     self.topic = String::from_utf8_lossy(name).into();
                 }
                 let is_earlier = sort == Sort::Earlier;
-                let next = Message {
+                let next = Head {
                     topic: Arc::clone(&self.topic),
                     position: said.epoch,
                     sequence: said.deadline,
                     is_earlier,
                     method: said.method,
                     caller: said.caller,
-                    payload: Payload::new(),
                 };
                 if said.is_batch {
                     self.unpacking = Some(Unpacking { batch: item.into_payload(), at: 0, next });
                     return None;
                 }
-                Some(self.message(Message { payload: item.into_payload(), ..next }))
+                Some(self.message(next.with(item.into_payload())))
             }
             Sort::Lost => {
                 self.position = self.position.max(said.deadline);
@@ -396,7 +423,11 @@ impl Reader {
 impl Iterator for Subscription {
     type Item = Result<Delivery, CallError>;
 
+    #[inline]
     fn next(&mut self) -> Option<Self::Item> {
+        if let Some(delivery) = self.reader.unpack() {
+            return Some(Ok(delivery));
+        }
         if self.is_told {
             return None;
         }
