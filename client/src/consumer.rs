@@ -7,9 +7,9 @@ use std::time::Duration;
 use switchboard_protocol::queue::{
     DeadLetter, LeaseId, LeaseKind, NackHow, Peek as PeekBody, Pop, QueueMethod,
 };
-use switchboard_protocol::{Outcome, extension_type};
+use switchboard_protocol::{Extensions, Outcome, extension_type};
 
-use crate::driver::{CallParams, Facts, Item, RawReply, Until, after};
+use crate::driver::{CallParams, Facts, RawReply, Taken, Until, after};
 use crate::flow::Flow;
 use crate::queue::{inherited, nanoseconds};
 use crate::{Acked, CallError, Context, Payload, Queue};
@@ -54,7 +54,10 @@ pub struct Consumer {
 #[derive(Debug)]
 pub struct Queued {
     payload: Payload,
-    facts: Facts,
+    position: u64,
+    /// The number of the delivery in the lower 24 bits, the priority above.
+    counts: u32,
+    extensions: Box<[u8]>,
 }
 
 /// A message that is ours for the time of its lease. Reads as its payload. Say what became of it by
@@ -186,6 +189,10 @@ impl Consumer {
     ///
     /// How consuming ended, now and from then on.
     pub fn next_timeout(&mut self, timeout: Duration) -> Result<Option<Leased>, CallError> {
+        // What is here already needs no look at the clock.
+        if let Some(leased) = self.take_ready() {
+            return Ok(Some(leased));
+        }
         self.fetch(Until::At(after(timeout)))
     }
 
@@ -195,6 +202,9 @@ impl Consumer {
     ///
     /// As [`Consumer::next_timeout`].
     pub fn try_next(&mut self) -> Result<Option<Leased>, CallError> {
+        if let Some(leased) = self.take_ready() {
+            return Ok(Some(leased));
+        }
         self.fetch(Until::At(0))
     }
 
@@ -203,13 +213,20 @@ impl Consumer {
         &self.builder.queue
     }
 
+    #[inline]
+    fn take_ready(&mut self) -> Option<Leased> {
+        let queue = &self.builder.queue;
+        if self.flow.wants_grant() { None } else { self.flow.take(|item| Leased::of_item(item, queue)) }
+    }
+
     fn fetch(&mut self, until: Until) -> Result<Option<Leased>, CallError> {
         loop {
             if let Some(end) = &self.end {
                 return Err(end.clone());
             }
-            match self.flow.next(until) {
-                Ok(item) => return Ok(item.map(|item| Leased::of_item(item, &self.builder.queue))),
+            let queue = &self.builder.queue;
+            match self.flow.next(until, |item| Leased::of_item(item, queue)) {
+                Ok(leased) => return Ok(leased),
                 Err(lost) => self.again(lost),
             }
         }
@@ -246,8 +263,22 @@ impl Iterator for Consumer {
 }
 
 impl Queued {
-    pub(crate) fn new(payload: Payload, facts: Facts) -> Self {
-        Self { payload, facts }
+    /// Of a header that says this (SPEC 10.7).
+    pub(crate) fn of(payload: Payload, facts: Facts) -> Self {
+        let Facts { method, deadline, extensions, .. } = facts;
+        Self { payload, position: deadline, counts: method, extensions }
+    }
+
+    #[inline]
+    fn of_item(item: Taken<'_>) -> Self {
+        let extensions = item.extensions();
+        let extensions = if extensions.is_empty() { Box::default() } else { extensions.into() };
+        let (position, counts) = (item.said.deadline, item.said.method);
+        Self { payload: item.into_payload(), position, counts, extensions }
+    }
+
+    fn extension(&self, kind: u16) -> Option<&[u8]> {
+        if self.extensions.is_empty() { None } else { Extensions::parse(&self.extensions)?.find(kind) }
     }
 
     /// The payload.
@@ -262,42 +293,44 @@ impl Queued {
 
     /// Its position in the queue.
     pub fn position(&self) -> u64 {
-        self.facts.deadline
+        self.position
     }
 
     /// How often it was delivered, this time included.
     pub fn deliveries(&self) -> u32 {
-        self.facts.method & 0xff_ffff
+        self.counts & 0xff_ffff
     }
 
     /// 0 (least) to 31.
     pub fn priority(&self) -> u8 {
-        (self.facts.method >> 24) as u8
+        (self.counts >> 24) as u8
     }
 
     /// The key of the ordered group that it is of.
     pub fn group(&self) -> Option<&[u8]> {
-        self.facts.extension(extension_type::GROUP)
+        self.extension(extension_type::GROUP)
     }
 
     /// Where it comes from, if it is a dead letter.
     pub fn dead_letter(&self) -> Option<DeadLetter> {
-        switchboard_protocol::decode(self.facts.extension(extension_type::DEAD_LETTER)?)
+        switchboard_protocol::decode(self.extension(extension_type::DEAD_LETTER)?)
     }
 }
 
 impl Leased {
-    pub(crate) fn of_item(item: Item, queue: &Queue) -> Self {
-        let lease = item.facts.lease();
-        Self::new(Queued::new(item.reply.payload, item.facts), lease, queue)
+    #[inline]
+    pub(crate) fn of_item(item: Taken<'_>, queue: &Queue) -> Self {
+        let lease = item.said.lease();
+        Self::new(Queued::of_item(item), lease, queue)
     }
 
     pub(crate) fn of_reply(mut reply: RawReply, queue: &Queue) -> Self {
         let facts = reply.take_facts();
         let lease = facts.lease();
-        Self::new(Queued::new(reply.payload, facts), lease, queue)
+        Self::new(Queued::of(reply.payload, facts), lease, queue)
     }
 
+    #[inline]
     fn new(message: Queued, lease: LeaseId, queue: &Queue) -> Self {
         // SPEC 10.9: without a lease, delivered is consumed.
         let is_settled = lease == (LeaseId { low: 0, high: 0 });
@@ -431,8 +464,8 @@ impl Iterator for Peek {
             return None;
         }
         let until = if self.deadline == 0 { Until::Forever } else { Until::CallEnds };
-        match self.flow.next(until) {
-            Ok(item) => item.map(|item| Ok(Queued::new(item.reply.payload, item.facts))),
+        match self.flow.next(until, Queued::of_item) {
+            Ok(item) => item.map(Ok),
             Err(end) => {
                 self.is_over = true;
                 (!self.flow.ended_well()).then_some(Err(end))

@@ -1,10 +1,9 @@
 //! The items of a stream that does not end by itself, as they are taken.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::CallError;
-use crate::driver::{Awaits, Guard, Item, Shared, State, TicketId, Until};
+use crate::driver::{Awaits, Guard, Items, Shared, State, Taken, TicketId, Until};
 
 /// Takes the items of a stream, many under one lock, and grants room for more by halves, so that a fast
 /// stream costs one CREDIT for many items. Dropping it cancels the stream.
@@ -18,7 +17,7 @@ pub(crate) struct Flow {
     max: u32,
     /// Granted, and not yet given out.
     granted: u32,
-    ready: VecDeque<Item>,
+    ready: Items,
     /// How the stream ended; `None` in it for a reply.
     end: Option<Option<CallError>>,
 }
@@ -32,7 +31,7 @@ impl Flow {
             ticket,
             max: max.max(1),
             granted: 0,
-            ready: VecDeque::new(),
+            ready: Items::default(),
             end: None,
         };
         flow.grant(&mut state);
@@ -40,27 +39,35 @@ impl Flow {
         flow
     }
 
-    /// The next item; `None` when the time is up. How it ended, from then on.
+    /// What `take` makes of the next item; `None` when the time is up. How it ended, from then on.
     #[inline]
-    pub(crate) fn next(&mut self, until: Until) -> Result<Option<Item>, CallError> {
-        if let Some(item) = self.take_ready() {
-            return Ok(Some(item));
+    pub(crate) fn next<T>(
+        &mut self,
+        until: Until,
+        take: impl FnOnce(Taken<'_>) -> T,
+    ) -> Result<Option<T>, CallError> {
+        if (!self.is_ready() || self.wants_grant()) && !self.fetch(until)? {
+            return Ok(None);
         }
-        self.fetch(until)
+        Ok(self.take(take))
     }
 
-    /// An item that is here already, unless it is time to grant more.
+    /// Whether an item is here already.
     #[inline]
-    pub(crate) fn take_ready(&mut self) -> Option<Item> {
-        if self.wants_grant() {
-            return None;
-        }
-        let item = self.ready.pop_front()?;
-        self.granted -= 1;
+    pub(crate) fn is_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
+    /// What `take` makes of an item that is here already.
+    #[inline]
+    pub(crate) fn take<T>(&mut self, take: impl FnOnce(Taken<'_>) -> T) -> Option<T> {
+        let item = self.ready.take(take)?;
+        self.granted = self.granted.saturating_sub(1);
         Some(item)
     }
 
-    fn fetch(&mut self, until: Until) -> Result<Option<Item>, CallError> {
+    /// Waits until an item is ready; `false` when the time is up.
+    fn fetch(&mut self, until: Until) -> Result<bool, CallError> {
         let board = Arc::clone(&self.board);
         let ticket = self.ticket;
         let mut state = board.lock();
@@ -77,11 +84,11 @@ impl Flow {
             |state| self.pull(state),
         );
         board.write_and_release(state);
-        next.transpose()
+        next.map_or(Ok(false), |next| next.map(|()| true))
     }
 
-    /// An item, or the end, if one is there.
-    pub(crate) fn pull(&mut self, state: &mut State) -> Option<Result<Item, CallError>> {
+    /// Has an item ready, or says how it ended, if one of them is there.
+    pub(crate) fn pull(&mut self, state: &mut State) -> Option<Result<(), CallError>> {
         if self.ready.is_empty() {
             if let Some(end) = &self.end {
                 return Some(Err(end.clone().unwrap_or_else(ended_by_reply)));
@@ -97,9 +104,7 @@ impl Flow {
                 return Some(Err(end.clone().unwrap_or_else(ended_by_reply)));
             }
         }
-        let item = self.ready.pop_front()?;
-        self.granted = self.granted.saturating_sub(1);
-        Some(Ok(item))
+        Some(Ok(()))
     }
 
     /// Whether the stream ended by a reply, as only one of so many items does.
@@ -108,7 +113,7 @@ impl Flow {
     }
 
     #[inline]
-    fn wants_grant(&self) -> bool {
+    pub(crate) fn wants_grant(&self) -> bool {
         self.granted <= self.max / 2
     }
 
@@ -131,10 +136,11 @@ fn ended_by_reply() -> CallError {
 impl Drop for Flow {
     fn drop(&mut self) {
         let mut state = self.board.lock();
-        if let Some(mut ticket) = state.tickets.remove(self.ticket) {
+        if let Some(ticket) = state.tickets.remove(self.ticket) {
             // What was fetched and not given out goes the way of what was not fetched.
-            self.ready.append(&mut ticket.items);
-            ticket.items = std::mem::take(&mut self.ready);
+            while let Some(item) = self.ready.pop() {
+                state.discard_item(ticket.pops, item);
+            }
             state.discard_ticket(ticket);
             self.board.write_and_release(state);
         }

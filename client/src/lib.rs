@@ -24,6 +24,7 @@
 //! - Calls made in a handler inherit its request's deadline and priority; see [`Context`].
 //! - A lost connection is made anew; see [`Reconnect`].
 
+mod ack;
 mod batch;
 mod board;
 mod builder;
@@ -58,6 +59,7 @@ mod subscription;
 pub mod tokio;
 mod topic;
 
+pub use ack::{Acked, PendingAck};
 pub use batch::Batch;
 pub use board::{Board, Notices};
 pub use builder::BoardBuilder;
@@ -75,7 +77,7 @@ pub use pending::{Pending, wait_any};
 pub use pipeline::Pipeline;
 pub use push::{PendingPush, PushBuilder, Pushed};
 pub use push_pipeline::PushPipeline;
-pub use queue::{Acked, Queue, QueueBuilder};
+pub use queue::{Queue, QueueBuilder};
 pub use reply::{LentReply, Reply};
 pub use request::{ItemError, Request, Response};
 pub use serve::ServeBuilder;

@@ -12,11 +12,12 @@ use switchboard_protocol::queue::{
 };
 use switchboard_protocol::{Extension, ObjectKind, Outcome, Verb, extension_type, write_part};
 
+use crate::ack::ack_body;
 use crate::driver::{CallParams, RawReply, Target};
 use crate::session::Method;
-use crate::topic::level_of;
 use crate::{
-    Board, CallError, ConsumeBuilder, Context, Leased, Peek, PushBuilder, PushPipeline, Pushed, Service,
+    Acked, Board, CallError, ConsumeBuilder, Context, Leased, Peek, Pending, PendingAck, PushBuilder,
+    PushPipeline, Pushed, Service,
 };
 
 /// A queue to be pushed to and popped from; made by [`Board::queue`]. Cheap to clone.
@@ -36,6 +37,11 @@ use crate::{
 /// ```
 #[derive(Clone)]
 pub struct Queue {
+    /// One for all clones: each message that is leased has one.
+    ends: Arc<Ends>,
+}
+
+struct Ends {
     pusher: Service,
     popper: Service,
 }
@@ -48,19 +54,6 @@ pub struct QueueBuilder {
     body: CreateQueue,
 }
 
-/// What a queue says of leases that were acknowledged.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Acked {
-    /// How durable that is.
-    pub level: Level,
-    /// Up to where the log had to be kept for that; 0 for a queue in memory.
-    pub log_position: u64,
-    /// Those that had been lost: acknowledged already, run out, or of an earlier broker. Their
-    /// messages come, or came, to somebody else.
-    pub lost: Vec<LeaseId>,
-}
-
 impl Board {
     /// A queue by name. Nothing is asked of the broker before it is used; one that does not exist then
     /// answers `NoOwner`.
@@ -68,7 +61,7 @@ impl Board {
         let with = |verb: Verb| Service {
             target: Target::shared(&self.shared, name, ObjectKind::Queue, verb.right()),
         };
-        Queue { pusher: with(Verb::Push), popper: with(Verb::Pop) }
+        Queue { ends: Arc::new(Ends { pusher: with(Verb::Push), popper: with(Verb::Pop) }) }
     }
 
     /// Makes a queue; one that is there already stays as it is.
@@ -122,7 +115,7 @@ impl Board {
             let mut connection = 0;
             for queue in &several.queues {
                 let handle;
-                (state, handle) = self.shared.handle_of(state, &queue.pusher.target, deadline)?;
+                (state, handle) = self.shared.handle_of(state, &queue.ends.pusher.target, deadline)?;
                 connection = if handles.is_empty() { state.link.connection } else { connection };
                 handles.push(handle);
             }
@@ -151,7 +144,7 @@ pub(crate) struct Several {
 
 impl Several {
     pub(crate) fn add(&mut self, queue: &Queue, payload: &[u8]) -> Result<(), CallError> {
-        let same = |known: &Queue| Arc::ptr_eq(&known.pusher.target, &queue.pusher.target);
+        let same = |known: &Queue| Arc::ptr_eq(&known.ends.pusher.target, &queue.ends.pusher.target);
         let which = match self.queues.iter().position(same) {
             Some(which) => which,
             None if self.queues.len() > PUSH_QUEUES_MAX => {
@@ -324,7 +317,7 @@ impl Queue {
 
     /// A message with all that can be said about it.
     pub fn message<'a>(&'a self, payload: &'a (impl AsRef<[u8]> + ?Sized)) -> PushBuilder<'a> {
-        PushBuilder::new(&self.pusher, payload.as_ref())
+        PushBuilder::new(&self.ends.pusher, payload.as_ref())
     }
 
     /// Keeps up to `depth` pushes open from one thread, sent and answered many at a time: the way to push
@@ -371,7 +364,7 @@ impl Queue {
     /// `LeaseLost` where it was acknowledged already, ran out, or is of an earlier broker: the message
     /// comes, or came, to somebody else. `PeerDied`: nobody knows.
     pub fn ack(&self, lease: LeaseId) -> Result<Acked, CallError> {
-        let reply = self.operate(&self.popper, QueueMethod::Ack, &lease.to_bytes())?;
+        let reply = self.operate(&self.ends.popper, QueueMethod::Ack, &lease.to_bytes())?;
         Ok(Acked::of(reply, &[lease]))
     }
 
@@ -385,11 +378,27 @@ impl Queue {
             [] => Ok(Acked::default()),
             [lease] => Acked::of_one(self.ack(*lease), *lease),
             leases => {
-                let payload: Vec<u8> = leases.iter().flat_map(|lease| lease.to_bytes()).collect();
-                let reply = self.operate(&self.popper, QueueMethod::Ack, &payload)?;
+                let reply = self.operate(&self.ends.popper, QueueMethod::Ack, &ack_body(leases))?;
                 Ok(Acked::of(reply, leases))
             }
         }
+    }
+
+    /// [`Queue::ack_all`] that does not wait: the next messages are dealt with while it is on its way.
+    /// See [`PendingAck`].
+    ///
+    /// # Errors
+    ///
+    /// What is known at once; the rest is told by [`PendingAck::wait`].
+    pub fn begin_ack(&self, leases: &[LeaseId]) -> Result<PendingAck, CallError> {
+        if leases.is_empty() {
+            return Ok(PendingAck::new(leases, None));
+        }
+        let target = &self.ends.popper.target;
+        let deadline = Context::inherit_deadline(Context::current(), target.board.default_deadline());
+        let params = inherited(QueueMethod::Ack, deadline);
+        let ticket = target.board.start(target, &params, &ack_body(leases))?;
+        Ok(PendingAck::new(leases, Some(Pending::new(&target.board, ticket, deadline))))
     }
 
     /// Gives a message back by its lease; [`Leased::nack`] by id. It is not delivered again before
@@ -399,7 +408,7 @@ impl Queue {
     ///
     /// As [`Queue::ack`].
     pub fn nack(&self, lease: LeaseId, how: NackHow, delay: Duration) -> Result<(), CallError> {
-        self.operate(&self.popper, QueueMethod::Nack, &nack_body(lease, how, delay)).map(drop)
+        self.operate(&self.ends.popper, QueueMethod::Nack, &nack_body(lease, how, delay)).map(drop)
     }
 
     /// Makes a lease last so long from now; [`Leased::extend`] by id.
@@ -408,7 +417,7 @@ impl Queue {
     ///
     /// As [`Queue::ack`].
     pub fn extend(&self, lease: LeaseId, by: Duration) -> Result<(), CallError> {
-        self.operate(&self.popper, QueueMethod::Extend, &extend_body(lease, by)).map(drop)
+        self.operate(&self.ends.popper, QueueMethod::Extend, &extend_body(lease, by)).map(drop)
     }
 
     /// Looks at what is there behind a position (0: from the beginning), in the order of positions and
@@ -427,7 +436,7 @@ impl Queue {
     ///
     /// As any call; `ReadOnly` where its log cannot be written.
     pub fn purge(&self) -> Result<u64, CallError> {
-        Ok(self.operate(&self.popper, QueueMethod::Purge, &[])?.take_facts().seq)
+        Ok(self.operate(&self.ends.popper, QueueMethod::Purge, &[])?.take_facts().seq)
     }
 
     /// What is in it, and what became of what was.
@@ -436,7 +445,7 @@ impl Queue {
     ///
     /// `NoOwner` where it does not exist, `Denied` for who may neither pop nor push.
     pub fn stat(&self) -> Result<QueueInfo, CallError> {
-        let reply = match self.operate(&self.popper, QueueMethod::Stat, &[]) {
+        let reply = match self.operate(&self.ends.popper, QueueMethod::Stat, &[]) {
             Err(error) if error.outcome == Outcome::Denied => return self.stat_by_pusher(),
             reply => reply?,
         };
@@ -445,7 +454,7 @@ impl Queue {
 
     /// What is in it, for who may push.
     pub(crate) fn stat_by_pusher(&self) -> Result<QueueInfo, CallError> {
-        decode(&self.operate(&self.pusher, QueueMethod::Stat, &[])?, "QueueInfo")
+        decode(&self.operate(&self.ends.pusher, QueueMethod::Stat, &[])?, "QueueInfo")
     }
 
     /// Brings dead letters back to where they came from, at most `count`, or all for 0. On a queue of
@@ -462,7 +471,7 @@ impl Queue {
 
     /// Its name.
     pub fn name(&self) -> &str {
-        self.popper.name().expect("queues are opened by name")
+        self.ends.popper.name().expect("queues are opened by name")
     }
 
     fn operate(&self, service: &Service, method: QueueMethod, payload: &[u8]) -> Result<RawReply, CallError> {
@@ -474,15 +483,17 @@ impl Queue {
     /// Held with both rights.
     pub(crate) fn both(&self) -> Service {
         let rights = Verb::Push.right() | Verb::Pop.right();
-        Service { target: Target::shared(&self.popper.target.board, self.name(), ObjectKind::Queue, rights) }
+        Service {
+            target: Target::shared(&self.ends.popper.target.board, self.name(), ObjectKind::Queue, rights),
+        }
     }
 
     pub(crate) fn popper(&self) -> &Service {
-        &self.popper
+        &self.ends.popper
     }
 
     pub(crate) fn pusher(&self) -> &Service {
-        &self.pusher
+        &self.ends.pusher
     }
 }
 
@@ -500,27 +511,6 @@ pub(crate) fn extend_body(lease: LeaseId, by: Duration) -> Vec<u8> {
 
 pub(crate) fn nanoseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
-}
-
-impl Acked {
-    /// The answer to these leases.
-    pub(crate) fn of(mut reply: RawReply, leases: &[LeaseId]) -> Self {
-        let facts = reply.take_facts();
-        // SPEC 10.10: of several, a byte for each; 1 is lost.
-        let lost = leases.iter().zip(&reply.payload[..]).filter(|(_, lost)| **lost != 0);
-        let lost = lost.map(|(lease, _)| *lease).collect();
-        Self { level: level_of(facts.method), log_position: facts.epoch, lost }
-    }
-
-    /// The end of an ack of one, as that of several that are one.
-    pub(crate) fn of_one(end: Result<Self, CallError>, lease: LeaseId) -> Result<Self, CallError> {
-        match end {
-            Err(error) if error.outcome == Outcome::LeaseLost => {
-                Ok(Self { lost: vec![lease], ..Self::default() })
-            }
-            end => end,
-        }
-    }
 }
 
 impl fmt::Debug for Queue {

@@ -57,7 +57,7 @@ impl Window {
         let Some(ticket) = state.tickets.get(id) else {
             return Some(Next::End(Err(CallError::not_connected("the call is not known"))));
         };
-        if let Some(item) = ticket.items.pop_front() {
+        if let Some(item) = ticket.items.pop() {
             self.granted = self.granted.saturating_sub(1);
             self.refill(state, id);
             return Some(Next::Item(item));

@@ -9,7 +9,7 @@ use switchboard_protocol::control::Operation;
 use switchboard_protocol::topic::{Delivery as Sort, SlowPolicy, Subscribe};
 use switchboard_protocol::{Outcome, Parts, extension_type};
 
-use crate::driver::{Facts, Guard, Item, Owner, Target, TicketId, Until, after};
+use crate::driver::{Guard, Owner, Taken, Target, TicketId, Until, after};
 use crate::flow::Flow;
 use crate::{Board, CallError, Context, Payload, Topic};
 
@@ -94,7 +94,25 @@ pub struct Message {
 struct Unpacking {
     batch: Payload,
     at: usize,
-    next: Message,
+    next: Head,
+}
+
+/// What is known of a message beside its payload.
+struct Head {
+    topic: Arc<str>,
+    position: u64,
+    sequence: u64,
+    is_earlier: bool,
+    method: u32,
+    caller: u64,
+}
+
+impl Head {
+    #[inline]
+    fn with(self, payload: Payload) -> Message {
+        let Self { topic, position, sequence, is_earlier, method, caller } = self;
+        Message { topic, position, sequence, is_earlier, method, caller, payload }
+    }
 }
 
 /// Room for items, unless told otherwise.
@@ -180,8 +198,7 @@ impl SubscribeBuilder {
         let mut flow = Flow::new(shared, state, ticket, self.credit);
         let until = if deadline == 0 { Until::Forever } else { Until::At(deadline) };
         loop {
-            let item = flow.next(until)?.ok_or_else(not_in_force)?;
-            if let Some(position) = in_force(&item.facts) {
+            if let Some(position) = flow.next(until, |item| in_force(&item))?.ok_or_else(not_in_force)? {
                 return Ok((flow, position));
             }
         }
@@ -237,8 +254,8 @@ impl SubscribeBuilder {
 }
 
 /// The position that the item *Subscribed* tells.
-pub(crate) fn in_force(facts: &Facts) -> Option<u64> {
-    (Sort::from_wire(facts.handle) == Some(Sort::Subscribed)).then_some(facts.epoch)
+pub(crate) fn in_force(item: &Taken<'_>) -> Option<u64> {
+    (Sort::from_wire(item.said.handle) == Some(Sort::Subscribed)).then_some(item.said.epoch)
 }
 
 pub(crate) fn not_in_force() -> CallError {
@@ -263,7 +280,12 @@ impl Subscription {
     /// # Errors
     ///
     /// How the subscription ended, now and from then on.
+    #[inline]
     pub fn next_timeout(&mut self, timeout: Duration) -> Result<Option<Delivery>, CallError> {
+        // What is here already needs no look at the clock.
+        if let Some(delivery) = self.reader.unpack() {
+            return Ok(Some(delivery));
+        }
         self.fetch(Until::At(after(timeout)))
     }
 
@@ -272,7 +294,11 @@ impl Subscription {
     /// # Errors
     ///
     /// As [`Subscription::next_timeout`].
+    #[inline]
     pub fn try_next(&mut self) -> Result<Option<Delivery>, CallError> {
+        if let Some(delivery) = self.reader.unpack() {
+            return Ok(Some(delivery));
+        }
         self.fetch(Until::At(0))
     }
 
@@ -284,13 +310,11 @@ impl Subscription {
             if let Some(end) = &self.end {
                 return Err(end.clone());
             }
-            match self.flow.next(until) {
+            let reader = &mut self.reader;
+            match self.flow.next(until, |item| reader.take(item)) {
                 Ok(None) => return Ok(None),
-                Ok(Some(item)) => {
-                    if let Some(delivery) = self.reader.take(item) {
-                        return Ok(Some(delivery));
-                    }
-                }
+                Ok(Some(None)) => {}
+                Ok(Some(delivery)) => return Ok(delivery),
                 Err(lost) => return self.again(lost).map(Some),
             }
         }
@@ -344,15 +368,16 @@ impl Reader {
             return None;
         };
         unpacking.at += switchboard_protocol::part_bytes(part.payload.len());
-        let message = Message { payload: Payload::copy_from(part.payload), ..unpacking.next.clone() };
-        unpacking.next.sequence += 1;
+        let next = &mut unpacking.next;
+        let head = Head { topic: Arc::clone(&next.topic), ..*next };
+        next.sequence += 1;
         // Earlier messages have no positions in a subscription by pattern.
-        if unpacking.next.position != 0 {
-            unpacking.next.position += 1;
-        }
+        next.position += u64::from(next.position != 0);
+        let message = head.with(Payload::copy_from(part.payload));
         Some(self.message(message))
     }
 
+    #[inline]
     fn message(&mut self, message: Message) -> Delivery {
         if !message.is_earlier {
             self.position = message.position;
@@ -361,34 +386,33 @@ impl Reader {
     }
 
     /// What an item means; `None` for a frame of many messages, and for what later brokers may tell.
-    pub(crate) fn take(&mut self, item: Item) -> Option<Delivery> {
-        let Item { reply, facts } = item;
-        match Sort::from_wire(facts.handle)? {
+    pub(crate) fn take(&mut self, item: Taken<'_>) -> Option<Delivery> {
+        let said = item.said;
+        match Sort::from_wire(said.handle)? {
             sort @ (Sort::Message | Sort::Earlier) => {
-                if let Some(name) = facts.extension(extension_type::TOPIC)
+                if let Some(name) = item.extension(extension_type::TOPIC)
                     && name != self.topic.as_bytes()
                 {
                     self.topic = String::from_utf8_lossy(name).into();
                 }
                 let is_earlier = sort == Sort::Earlier;
-                let next = Message {
+                let next = Head {
                     topic: Arc::clone(&self.topic),
-                    position: facts.epoch,
-                    sequence: facts.deadline,
+                    position: said.epoch,
+                    sequence: said.deadline,
                     is_earlier,
-                    method: facts.method,
-                    caller: facts.caller,
-                    payload: Payload::new(),
+                    method: said.method,
+                    caller: said.caller,
                 };
-                if facts.is_batch {
-                    self.unpacking = Some(Unpacking { batch: reply.payload, at: 0, next });
+                if said.is_batch {
+                    self.unpacking = Some(Unpacking { batch: item.into_payload(), at: 0, next });
                     return None;
                 }
-                Some(self.message(Message { payload: reply.payload, ..next }))
+                Some(self.message(next.with(item.into_payload())))
             }
             Sort::Lost => {
-                self.position = self.position.max(facts.deadline);
-                Some(Delivery::Lost { from: facts.epoch, to: facts.deadline })
+                self.position = self.position.max(said.deadline);
+                Some(Delivery::Lost { from: said.epoch, to: said.deadline })
             }
             // It was in force before.
             Sort::Subscribed => None,
@@ -399,7 +423,11 @@ impl Reader {
 impl Iterator for Subscription {
     type Item = Result<Delivery, CallError>;
 
+    #[inline]
     fn next(&mut self) -> Option<Self::Item> {
+        if let Some(delivery) = self.reader.unpack() {
+            return Some(Ok(delivery));
+        }
         if self.is_told {
             return None;
         }

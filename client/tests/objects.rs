@@ -648,6 +648,38 @@ fn of_many_leases_the_lost_ones_are_told() {
 }
 
 #[test]
+fn leases_are_acknowledged_while_the_next_messages_are_dealt_with() {
+    let leases = [1, 2, 3].map(|low| LeaseId { low, high: 0 });
+    let script = move |mut peer: Peer| {
+        peer.greet();
+        open(&mut peer, 7, ObjectKind::Queue, Verb::Pop);
+        let acks = [&leases[..2], &leases[2..], &leases[..]].map(|expected| {
+            let (call, body) = call_of(&mut peer, 7, QueueMethod::Ack as u32);
+            assert_eq!(LeaseId::all_in(&body), Some(expected.to_vec()));
+            call
+        });
+        // All three are on their way before the first is answered.
+        peer.say(Header { method: Level::Disk as u32, epoch: 9, ..reply(&acks[0]) }, &[1, 0]);
+        outcome(&mut peer, &acks[1], Outcome::LeaseLost);
+        peer.say(reply(&acks[2]), b"");
+        peer
+    };
+    against(script, |board| {
+        let jobs = board.queue("acme.jobs");
+        let [two, one, all] = [&leases[..2], &leases[2..], &leases[..]]
+            .map(|leases| jobs.begin_ack(leases).expect("on its way"));
+        let acked = two.wait().expect("answered");
+        assert_eq!((acked.level, acked.log_position, acked.lost), (Level::Disk, 9, vec![leases[0]]));
+        assert_eq!(one.leases(), &leases[2..]);
+        assert_eq!(one.wait().expect("lost is no error").lost, leases[2..]);
+        let all = all.wait_timeout(Duration::from_secs(20)).expect("it has come");
+        assert!(all.expect("answered").lost.is_empty());
+        let nothing = jobs.begin_ack(&[]).expect("nothing to do");
+        assert!(nothing.wait().expect("nothing was lost").lost.is_empty());
+    });
+}
+
+#[test]
 fn a_look_into_a_queue_ends_with_its_last_message() {
     let script = |mut peer: Peer| {
         peer.greet();

@@ -8,10 +8,11 @@ use switchboard_protocol::control::{Open, Opened, Operation};
 use switchboard_protocol::{Extension, HandleEntry, ObjectKind, Outcome};
 use switchboard_transport::clock;
 
+use super::items::Item;
 use super::mailbox::MailId;
 use super::state::{Guard, Shared, State};
 use super::target::{Known, Target};
-use super::ticket::{End, Owner, RawReply, TicketId};
+use super::ticket::{End, Facts, Owner, RawReply, TicketId};
 use super::wait::{Awaits, Until};
 use super::waiter::Waiter;
 use super::write::Patience;
@@ -292,16 +293,27 @@ impl State {
             self.session.forget(call);
         }
         let end = ticket.end.and_then(Result::ok);
-        if ticket.pops != 0 {
-            let ended = end.as_ref().and_then(|reply| reply.facts.as_deref());
-            for facts in ticket.items.iter().map(|item| &item.facts).chain(ended) {
-                self.session.give_back(ticket.pops, facts.lease());
-            }
+        let mut items = ticket.items;
+        while let Some(item) = items.pop() {
+            self.discard_item(ticket.pops, item);
         }
-        for reply in ticket.items.into_iter().map(|item| item.reply).chain(end) {
-            for entry in reply.handles {
-                self.discard_handle(entry.handle, reply.connection);
-            }
+        if let Some(mut reply) = end {
+            let facts = reply.facts.take();
+            self.discard_reply(ticket.pops, reply, facts.as_deref());
+        }
+    }
+
+    /// An item that nobody takes, of a ticket that pops by this handle (0 for any other).
+    pub(crate) fn discard_item(&mut self, pops: u64, item: Item) {
+        self.discard_reply(pops, item.reply, Some(&item.facts));
+    }
+
+    fn discard_reply(&mut self, pops: u64, reply: RawReply, facts: Option<&Facts>) {
+        if let (true, Some(facts)) = (pops != 0, facts) {
+            self.session.give_back(pops, facts.lease());
+        }
+        for entry in reply.handles {
+            self.discard_handle(entry.handle, reply.connection);
         }
     }
 }

@@ -4,11 +4,12 @@ use switchboard_protocol::{
     CRITICAL, Extensions, Failure, GoodbyeReason, Header, Kind, Outcome, extension_type, flags,
 };
 
+use super::items::Items;
 use super::mailbox::{MailId, Mailbox};
 use super::notice::Notice;
 use super::serving::Delivery;
 use super::state::State;
-use super::ticket::{Facts, Item, Owner, RawReply, TicketId};
+use super::ticket::{Facts, Owner, RawReply, TicketId};
 use super::wait::Awaits;
 use crate::CallError;
 use crate::session::{Answer, Event, Frame, Inbox, RequestId};
@@ -34,6 +35,9 @@ impl State {
                 Err(error) => break error.to_string(),
             };
             if is_plain(&frame) && self.take_mail(&frame) {
+                continue;
+            }
+            if frame.header.kind == Kind::Item && self.take_item(&frame) {
                 continue;
             }
             let server = match self.session.take_request(&frame) {
@@ -77,6 +81,18 @@ impl State {
         let tag = self.session.end_plainly(frame.header, |tag| MailId::of_tag(tag).is_some());
         let Some(mail) = tag.and_then(MailId::of_tag) else { return false };
         self.post(mail, |mailbox, call| mailbox.put_short(call, frame.header.epoch, frame.payload()));
+        true
+    }
+
+    /// Keeps a short item of a stream, if it is one and all is well with it.
+    #[inline]
+    fn take_item(&mut self, frame: &Frame<'_>) -> bool {
+        if !Items::is_short(&frame.header) {
+            return false;
+        }
+        let Some(tag) = self.session.pass_item(&frame.header) else { return false };
+        let connection = self.link.connection;
+        self.keep_item(tag, |items| items.push_short(&frame.header, &frame.tail(), connection));
         true
     }
 
@@ -243,13 +259,17 @@ impl State {
     }
 
     fn deliver_item(&mut self, tag: u64, frame: Frame<'_>) {
-        let facts = Facts::of(&frame);
-        let handles = frame.handles();
         let connection = self.link.connection;
-        let reply = RawReply { epoch: 0, payload: frame.into_payload(), handles, connection, facts: None };
-        let item = Item { reply, facts };
+        self.keep_item(tag, |items| items.push(frame, connection));
+    }
+
+    #[inline]
+    fn keep_item(&mut self, tag: u64, keep: impl FnOnce(&mut Items)) {
         let Some(ticket) = self.tickets.get(TicketId(tag)) else { return };
-        ticket.items.push_back(item);
+        keep(&mut ticket.items);
+        if matches!(ticket.owner, Owner::Nobody) {
+            return;
+        }
         match std::mem::replace(&mut ticket.owner, Owner::Nobody) {
             Owner::Thread(waiter) => self.wakes.push(waiter),
             Owner::Task(waker) => self.wakers.push(waker),

@@ -15,6 +15,7 @@ mod call;
 mod config;
 mod connect;
 mod dispatch;
+mod items;
 mod mailbox;
 mod notice;
 mod object;
@@ -35,6 +36,7 @@ pub use config::Reconnect;
 pub(crate) use config::{Config, NoticeCallback};
 pub use connect::ConnectError;
 pub(crate) use connect::{establish, greet};
+pub(crate) use items::{Item, Items, Taken};
 pub(crate) use mailbox::{Ended, MailId, Mailbox};
 pub use notice::Notice;
 #[cfg(feature = "tokio")]
@@ -46,7 +48,7 @@ pub(crate) use state::{Guard, Shared, State};
 #[cfg(feature = "tokio")]
 pub(crate) use target::What;
 pub(crate) use target::{Known, Target};
-pub(crate) use ticket::{End, Facts, Item, Owner, RawReply, TicketId};
+pub(crate) use ticket::{End, Facts, Owner, RawReply, TicketId};
 pub(crate) use wait::{Awaits, Until};
 pub(crate) use waiter::Waiter;
 pub(crate) use write::Patience;

@@ -3,13 +3,13 @@
 //! Apart from the session's slots, because a result may be fetched long after the call, and the
 //! connection, have ended.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::Waker;
 
+use switchboard_protocol::HandleEntry;
 use switchboard_protocol::queue::LeaseId;
-use switchboard_protocol::{Extensions, HandleEntry, flags};
 
+use super::items::Items;
 use super::waiter::Waiter;
 use crate::session::{CallId, Frame};
 use crate::{CallError, Payload};
@@ -26,20 +26,11 @@ pub(crate) struct RawReply {
     pub(crate) facts: Option<Box<Facts>>,
 }
 
-/// An item of a stream.
-#[derive(Debug)]
-pub(crate) struct Item {
-    pub(crate) reply: RawReply,
-    pub(crate) facts: Facts,
-}
-
-/// What the header of an item or a reply says, by kind of object (SPEC 9.3, 9.5, 10.3, 10.7), and its
+/// What the header of an item or a reply says, by kind of object (SPEC 9.3, 10.3, 10.7), and its
 /// extensions.
 #[derive(Debug, Default)]
 pub(crate) struct Facts {
     pub(crate) method: u32,
-    pub(crate) is_batch: bool,
-    pub(crate) handle: u64,
     pub(crate) deadline: u64,
     pub(crate) seq: u64,
     pub(crate) epoch: u64,
@@ -71,7 +62,7 @@ pub(crate) struct Ticket {
     pub(crate) call: Option<CallId>,
     pub(crate) owner: Owner,
     pub(crate) end: Option<End>,
-    pub(crate) items: VecDeque<Item>,
+    pub(crate) items: Items,
     /// The handle on the queue whose messages come, under lease; 0 for all else.
     pub(crate) pops: u64,
 }
@@ -95,8 +86,6 @@ impl Facts {
         let header = &frame.header;
         Self {
             method: header.method,
-            is_batch: header.flags & flags::BATCH != 0,
-            handle: header.handle,
             deadline: header.deadline,
             seq: header.seq,
             epoch: header.epoch,
@@ -107,10 +96,6 @@ impl Facts {
 
     pub(crate) fn lease(&self) -> LeaseId {
         LeaseId { low: self.epoch, high: self.caller }
-    }
-
-    pub(crate) fn extension(&self, kind: u16) -> Option<&[u8]> {
-        if self.extensions.is_empty() { None } else { Extensions::parse(&self.extensions)?.find(kind) }
     }
 }
 
@@ -134,7 +119,7 @@ impl Tickets {
         let entry = &mut self.slots[slot as usize];
         // Its highest bit is never used: it tells a pipeline's calls from tickets (mailbox).
         entry.generation = entry.generation.wrapping_add(1) & (u32::MAX >> 1);
-        entry.ticket = Some(Ticket { call: None, owner, end: None, items: VecDeque::new(), pops: 0 });
+        entry.ticket = Some(Ticket { call: None, owner, end: None, items: Items::default(), pops: 0 });
         TicketId(u64::from(slot) | u64::from(entry.generation) << 32)
     }
 

@@ -50,6 +50,22 @@ impl Session {
         Some(tag)
     }
 
+    /// Counts an item that is the next one of an open call and within what was granted, and says the
+    /// call's tag; `None` for any other frame, which is for [`Session::handle`].
+    #[inline]
+    pub(crate) fn pass_item(&mut self, item: &Header) -> Option<u64> {
+        if item.kind != Kind::Item || item.handles != 0 || !matches!(self.stage, Stage::Open(_)) {
+            return None;
+        }
+        let slot = self.calls.find(item.call)?;
+        // SPEC 4.11: 1, 2, 3 …, and no more than were granted.
+        if slot.state != State::Open || item.seq != slot.item + 1 || item.seq > slot.granted {
+            return None;
+        }
+        slot.item = item.seq;
+        Some(slot.tag)
+    }
+
     #[inline(never)]
     fn greet<'a>(&mut self, now: u64, frame: &Frame<'_>) -> Result<Option<Event<'a>>, Violation> {
         match (frame.header.kind, &self.stage) {

@@ -129,10 +129,12 @@ impl Consumer {
             if let Some(end) = &self.end {
                 return Err(end.clone());
             }
-            match self.flow.item().await {
-                Ok(item) => {
+            match self.flow.until_ready().await {
+                Ok(()) => {
                     let queue = self.builder.builder.queue();
-                    return Ok(Leased::new(crate::Leased::of_item(item, queue)));
+                    if let Some(leased) = self.flow.take(|item| crate::Leased::of_item(item, queue)) {
+                        return Ok(Leased::new(leased));
+                    }
                 }
                 Err(lost) => self.again(lost).await,
             }
@@ -269,7 +271,7 @@ impl Peek {
             return None;
         }
         match self.items.next().await {
-            Ok(item) => Some(Ok(Queued::new(item.reply.payload, item.facts))),
+            Ok(item) => Some(Ok(Queued::of(item.reply.payload, item.facts))),
             Err(end) => {
                 self.is_over = true;
                 end.err().map(Err)

@@ -10,6 +10,7 @@ use switchboard_protocol::{Outcome, control::Operation, write_part};
 
 use super::waiting::{Ticket, open_now};
 use super::{ConsumeBuilder, Leased, Peek};
+use crate::ack::ack_body;
 use crate::driver::{Owner, RawReply};
 use crate::queue::{Several, decode, extend_body, inherited, nack_body};
 use crate::{Acked, CallError, Context, Pushed, Service};
@@ -242,8 +243,7 @@ impl Queue {
             [] => Ok(Acked::default()),
             [lease] => Acked::of_one(self.ack(*lease).await, *lease),
             leases => {
-                let payload: Vec<u8> = leases.iter().flat_map(|lease| lease.to_bytes()).collect();
-                let reply = operate(self.queue.popper(), QueueMethod::Ack, &payload).await?;
+                let reply = operate(self.queue.popper(), QueueMethod::Ack, &ack_body(leases)).await?;
                 Ok(Acked::of(reply, leases))
             }
         }

@@ -75,7 +75,8 @@ impl SubscribeBuilder {
         let mut flow = self.begin(deadline).await?;
         let begun = async {
             loop {
-                if let Some(position) = in_force(&flow.item().await?.facts) {
+                flow.until_ready().await?;
+                if let Some(position) = flow.take(|item| in_force(&item)).flatten() {
                     return Ok::<_, CallError>(position);
                 }
             }
@@ -129,9 +130,9 @@ impl Subscription {
             if let Some(end) = &self.end {
                 return Err(end.clone());
             }
-            match self.flow.item().await {
-                Ok(item) => {
-                    if let Some(delivery) = self.reader.take(item) {
+            match self.flow.until_ready().await {
+                Ok(()) => {
+                    if let Some(delivery) = self.flow.take(|item| self.reader.take(item)).flatten() {
                         return Ok(delivery);
                     }
                 }

@@ -13,8 +13,8 @@ use switchboard_protocol::control::{Narrow, Opened, Operation};
 use switchboard_transport::clock;
 
 use crate::driver::{
-    Awaits, CallParams, End, GOING_DOWN, Item, Known, Owner, Patience, RawReply, Shared, State, Target,
-    TicketId, What, decode_reply, open_body,
+    Awaits, CallParams, End, GOING_DOWN, Known, Owner, Patience, RawReply, Shared, State, Target, TicketId,
+    What, decode_reply, open_body,
 };
 use crate::flow::Flow;
 use crate::session::EXPIRY_GRACE;
@@ -105,10 +105,10 @@ pub(crate) fn open_now(target: &Target, state: &State) -> Option<u64> {
 }
 
 impl Flow {
-    /// The next item, or how it ended. Cancel-safe.
-    pub(crate) async fn item(&mut self) -> Result<Item, CallError> {
-        if let Some(item) = self.take_ready() {
-            return Ok(item);
+    /// Waits until an item is ready, or says how it ended. Cancel-safe.
+    pub(crate) async fn until_ready(&mut self) -> Result<(), CallError> {
+        if self.is_ready() && !self.wants_grant() {
+            return Ok(());
         }
         let board = Arc::clone(&self.board);
         poll_fn(|task| {

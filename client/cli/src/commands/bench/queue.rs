@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use switchboard::{CallError, Leased, Level, Overflow, Pushed, Queue};
+use switchboard::{CallError, Leased, Level, Overflow, PendingAck, Pushed, Queue};
 use switchboard_transport::clock;
 
 use super::publish::{say, stride};
@@ -165,6 +165,7 @@ impl BenchConsumer {
         let mut consumer = queue.consume().credit(AHEAD as u32).start()?;
         say(context, READY)?;
         let mut leases = Vec::with_capacity(AHEAD);
+        let mut acking = None;
         for count in [self.warm_up, self.count] {
             let mut sink = Sink::new(Expected { size: self.size, stride: stride(count) });
             while sink.verified() < count && !sink.is_wrong() {
@@ -180,13 +181,13 @@ impl BenchConsumer {
                         next = consumer.try_next()?;
                     }
                 }
-                // Only what is acknowledged counts as done.
-                let acked = queue.ack_all(&leases)?;
+                // While these are acknowledged, the next ones are verified.
+                let before = acking.replace(queue.begin_ack(&leases)?);
                 leases.clear();
-                if !acked.lost.is_empty() {
-                    sink.fail(format!("{} leases were lost", acked.lost.len()));
-                }
+                settle(before, &mut sink)?;
             }
+            // Only what is acknowledged counts as done.
+            settle(acking.take(), &mut sink)?;
             say(context, &serde_json::to_string(&sink.report(Expected::default())).map_err(Failure::ended)?)?;
         }
         match consumer.try_next()?.map(Leased::into_lease) {
@@ -194,4 +195,15 @@ impl BenchConsumer {
             Some(_) => Err(Failure::ended("Failed: more came than was pushed")),
         }
     }
+}
+
+/// Waits until messages are gone, of which none may have been taken from us.
+fn settle(acking: Option<PendingAck>, sink: &mut Sink) -> Result<(), Failure> {
+    if let Some(acking) = acking {
+        let lost = acking.wait()?.lost.len();
+        if 0 < lost {
+            sink.fail(format!("{lost} leases were lost"));
+        }
+    }
+    Ok(())
 }

@@ -1,11 +1,11 @@
 //! `switchboard queue push`: messages in, a line as each is safe.
 
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use clap::Args;
 use serde::Serialize;
-use switchboard::{CallError, PendingPush, PushBuilder, Pushed};
+use switchboard::{CallError, PushBuilder, PushPipeline, Pushed, Queue};
 use switchboard_protocol::Name;
 
 use crate::context::Context;
@@ -25,7 +25,8 @@ pub(crate) struct Push {
     name: Name,
     /// What to push: a word, - for stdin, @FILE [default: nothing]
     payload: Option<std::ffi::OsString>,
-    /// Push every line of stdin (or of the payload) as a message of its own, many on their way at once
+    /// Push every line of stdin (or of the payload) as a message of its own, many on their way at once;
+    /// lines that wait together are pushed together, all or none
     #[arg(long)]
     lines: bool,
     /// 0 (least) to 31: what leaves the queue first
@@ -71,7 +72,7 @@ impl Push {
         }
         let payload = payload.read()?;
         let queue = context.connect()?.queue(self.name.as_str());
-        let pushed = self.told(queue.message(&payload), 0).push()?;
+        let pushed = self.timed(self.told(queue.message(&payload), 0)).push()?;
         let mut output = context.output();
         print(pushed, &mut output)?;
         Ok(output.finish()?)
@@ -79,33 +80,59 @@ impl Push {
 
     fn push_lines(&self, context: &Context, mut lines: Lines) -> Result<(), Failure> {
         let queue = context.connect()?.queue(self.name.as_str());
+        let mut pushes = None;
+        let mut ends = Ends::default();
         let mut output = context.output();
-        let mut open = VecDeque::with_capacity(IN_FLIGHT);
-        let mut first_wrong = None;
-        while first_wrong.is_none() {
-            if !lines.has_next() {
+        let mut refused = None;
+        while refused.is_none() && ends.first_wrong.is_none() {
+            if !lines.has_next()
+                && let Some(pushes) = &mut pushes
+            {
                 // Whoever writes may wait for these before it goes on.
-                first_wrong = settle(&mut open, &mut output)?;
+                ends.settle(pushes, &mut output)?;
                 output.flush()?;
-                if first_wrong.is_some() {
+                if ends.first_wrong.is_some() {
                     break;
                 }
             }
             let number = lines.count();
             let Some(line) = lines.next()? else { break };
-            match self.told(queue.message(line), number).begin() {
-                Ok(push) => open.push_back((number + 1, push)),
-                Err(error) => first_wrong = Some((number + 1, error)),
+            let pushes = match &mut pushes {
+                Some(pushes) => pushes,
+                // Without a line nothing is asked of the queue.
+                none => match self.pipeline(&queue) {
+                    Ok(pipeline) => none.insert(pipeline),
+                    Err(error) => {
+                        refused = Some((number, error));
+                        break;
+                    }
+                },
+            };
+            while pushes.is_full() {
+                ends.wait(pushes, &mut output)?;
             }
-            first_wrong = first_wrong.or(ended(&mut open, &mut output)?);
+            if let Err(error) = pushes.submit_message(number, self.told(queue.message(line), number)) {
+                refused = Some((number, error));
+            }
         }
         // Those behind one that was refused may have been taken all the same: whoever asked is told.
-        let later = settle(&mut open, &mut output)?;
+        if let Some(pushes) = &mut pushes {
+            ends.settle(pushes, &mut output)?;
+        }
         output.finish()?;
-        match first_wrong.or(later) {
-            Some((line, error)) => Err(Failure::ended(format_args!("{error} (line {line})"))),
+        // What was submitted before comes before it.
+        match ends.first_wrong.or(refused) {
+            Some((line, error)) => Err(Failure::ended(format_args!("{error} (line {})", line + 1))),
             None => Ok(()),
         }
+    }
+
+    fn pipeline(&self, queue: &Queue) -> Result<PushPipeline, CallError> {
+        let pipeline = queue.pipeline(IN_FLIGHT)?;
+        Ok(match values::limit(self.timeout) {
+            Some(timeout) => pipeline.timeout(timeout),
+            None => pipeline.no_timeout(),
+        })
     }
 
     /// A message with what the options say; `before` others were pushed before it.
@@ -117,6 +144,11 @@ impl Push {
         if let (Some(producer), Some(seq)) = (self.producer, self.seq) {
             message = message.producer(producer, seq.saturating_add(before));
         }
+        message
+    }
+
+    /// With its time.
+    fn timed<'a>(&self, message: PushBuilder<'a>) -> PushBuilder<'a> {
         match values::limit(self.timeout) {
             Some(timeout) => message.timeout(timeout),
             None => message.no_timeout(),
@@ -124,43 +156,39 @@ impl Push {
     }
 }
 
-/// Pushes on their way, each with the number of its line.
-type Open = VecDeque<(u64, PendingPush)>;
-
-/// Prints those at the front that have ended; waits for the first where as many are open as may be.
-fn ended(open: &mut Open, output: &mut Output) -> Result<Option<(u64, CallError)>, Failure> {
-    while let Some((line, mut push)) = open.pop_front() {
-        let end = if open.len() + 1 < IN_FLIGHT {
-            match push.poll() {
-                Some(end) => end,
-                None => {
-                    open.push_front((line, push));
-                    return Ok(None);
-                }
-            }
-        } else {
-            push.wait()
-        };
-        match end {
-            Ok(pushed) => print(pushed, output)?,
-            Err(error) => return Ok(Some((line, error))),
-        }
-    }
-    Ok(None)
+/// Ends of pushes that came before those of earlier lines.
+#[derive(Default)]
+struct Ends {
+    /// The line whose end is to be printed next, from 0.
+    next: u64,
+    early: BTreeMap<u64, Result<Pushed, CallError>>,
+    first_wrong: Option<(u64, CallError)>,
 }
 
-/// Waits for all of them, and prints those that ended well; the first that did not.
-fn settle(open: &mut Open, output: &mut Output) -> Result<Option<(u64, CallError)>, Failure> {
-    let mut wrong = None;
-    for (line, push) in open.drain(..) {
-        match push.wait() {
-            Ok(pushed) => print(pushed, output)?,
-            Err(error) => {
-                wrong.get_or_insert((line, error));
+impl Ends {
+    /// Waits for at least one push, and prints what is safe in the order of the lines.
+    fn wait(&mut self, pushes: &mut PushPipeline, output: &mut Output) -> Result<(), Failure> {
+        let early = &mut self.early;
+        pushes.wait(|line, end| drop(early.insert(line, end)))?;
+        while let Some(end) = self.early.remove(&self.next) {
+            match end {
+                Ok(pushed) => print(pushed, output)?,
+                Err(error) => {
+                    self.first_wrong.get_or_insert((self.next, error));
+                }
             }
+            self.next += 1;
         }
+        Ok(())
     }
-    Ok(wrong)
+
+    /// Waits for all of them.
+    fn settle(&mut self, pushes: &mut PushPipeline, output: &mut Output) -> Result<(), Failure> {
+        while pushes.open() > 0 {
+            self.wait(pushes, output)?;
+        }
+        Ok(())
+    }
 }
 
 fn print(pushed: Pushed, output: &mut Output) -> Result<(), Failure> {
