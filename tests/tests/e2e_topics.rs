@@ -138,14 +138,22 @@ fn a_killed_client_leaves_its_will_and_one_that_leaves_does_not() {
 
 #[test]
 fn a_durable_retained_message_is_there_after_kill_9() {
-    let folder = Folder::with_config("[topic.\"acme.setting\"]\nretain = true\ndurability = \"disk\"\n");
+    let topic = |name: &str, level: &str| {
+        format!("[topic.\"acme.{name}\"]\nretain = true\ndurability = \"{level}\"\n")
+    };
+    let folder = Folder::with_config(&(topic("setting", "disk") + &topic("state", "os")));
     let daemon = folder.start();
     folder.must(&["pub", "acme.setting", "old"]);
     let told = folder.must(&["pub", "acme.setting", "new", "--confirm"]);
     assert_eq!(told, "2\t0\tdisk\n");
+    assert_eq!(folder.must(&["pub", "acme.state", "on", "--confirm"]), "1\t0\tos\n");
     daemon.kill();
     let _daemon = folder.start();
-    let late = folder.must(&["sub", "acme.*", "--history", "1", "--count", "1", "--json"]);
-    assert!(late.contains("\"payload\":\"new\"") && late.contains("\"sequence\":2"), "{late}");
+    let late = folder.must(&["sub", "acme.*", "--history", "1", "--count", "2", "--json"]);
+    let late: Vec<&str> = late.lines().collect();
+    for (line, payload, sequence) in [(late[0], "new", 2), (late[1], "on", 1)] {
+        let wanted = [format!("\"payload\":\"{payload}\""), format!("\"sequence\":{sequence}")];
+        assert!(wanted.iter().all(|wanted| line.contains(wanted)), "{line}");
+    }
     assert_eq!(folder.must(&["pub", "acme.setting", "newer", "--confirm"]), "3\t0\tdisk\n");
 }

@@ -31,6 +31,8 @@ fn nothing_acknowledged_is_lost_and_nothing_consumed_comes_back() {
         sum.blackouts += it.blackouts;
         sum.failures += it.failures;
         sum.dead += it.dead;
+        sum.retained += it.retained;
+        sum.looks += it.looks;
     }
     println!("{worlds} worlds: {sum:?}");
     // A simulation in which nothing happens proves nothing.
@@ -39,6 +41,7 @@ fn nothing_acknowledged_is_lost_and_nothing_consumed_comes_back() {
             40 * worlds < sum.pushed && 40 * worlds < sum.delivered && 3 * worlds < sum.acked,
             "too quiet"
         );
+        assert!(5 * worlds < sum.retained && 5 * worlds < sum.looks, "too little is published");
         assert!(worlds < sum.crashes && worlds / 10 < sum.failures && worlds / 4 < sum.dead, "too peaceful");
     }
 }
@@ -99,4 +102,19 @@ fn messages_out_of_order_are_seen() {
 #[test]
 fn a_message_given_to_two_is_seen() {
     is_seen(Bug::DeliveredTwice);
+}
+
+#[test]
+fn a_retained_message_that_recovery_skips_is_seen() {
+    is_seen(Bug::RetainedLost);
+}
+
+#[test]
+fn an_older_message_written_in_the_place_of_a_retained_one_is_seen() {
+    is_seen(Bug::RetainedStale);
+}
+
+#[test]
+fn what_is_no_longer_retained_and_stays_in_the_log_is_seen() {
+    is_seen(Bug::RetainedForever);
 }

@@ -37,13 +37,19 @@ impl<P: Payload> Broker<P> {
     /// The broker as it is; `None` if that takes more than `bytes_max`, after about as much work as so
     /// many bytes cost.
     pub fn snapshot(&self, bytes_max: usize) -> Option<Vec<u8>> {
+        // First what everything takes that is held, so that there are not too many payloads to look at.
+        let mut snapshot = encode_within(self, bytes_max)?;
+        let mut room = bytes_max - snapshot.len();
         let mut looks = Vec::new();
         for (look, tail) in self.kept().filter(|(look, _)| look.is_something()) {
             let mut record = Vec::new();
             look.reads.record_behind(look.head, tail.bytes(), &mut record);
+            // With its length, which takes a byte at least.
+            room = room.checked_sub(1 + record.len())?;
             looks.push(record);
         }
-        encode_within(&(self, looks), bytes_max)
+        snapshot.extend(encode_within(&looks, bytes_max - snapshot.len())?);
+        Some(snapshot)
     }
 
     /// The broker of a snapshot; `None` if the bytes are none that this build takes. They must be a

@@ -32,7 +32,8 @@ const BYTES_MIN: u64 = 1 << 20;
 /// The most: where a file ends is told in 35 bits.
 const BYTES_MAX: u64 = 64 << 30;
 
-/// How long a change of files may keep the broker, in nanoseconds.
+/// How long a change of files may keep the broker, in nanoseconds. A snapshot is of one moment and so cannot
+/// be taken in slices; its size is bounded, and where that still takes too long there is not a second one.
 const PAUSE_MAX: u64 = 50_000_000;
 
 /// A frame's payload is recorded, where payloads are, if it takes at most one part in so many of a file.
@@ -49,7 +50,9 @@ pub(crate) struct Recorder {
     tape: Option<Tape>,
     /// Inputs recorded.
     inputs: u64,
+    /// How long the longest change of files kept the broker, and how long one may, in nanoseconds.
     pause_ns: u64,
+    pause_max: u64,
     /// What the core is to be told of us.
     news: Option<Recording>,
     record: Vec<u8>,
@@ -123,6 +126,7 @@ impl Recorder {
             tape: None,
             inputs: 0,
             pause_ns: 0,
+            pause_max: PAUSE_MAX,
             news: None,
             record: Vec::new(),
         };
@@ -229,10 +233,10 @@ impl Recorder {
         let room = self.tape.as_ref().map_or(0, |tape| tape.mapping.len() - tape.at);
         let failure = match changed {
             Err(why) => Some(why),
-            Ok(()) if PAUSE_MAX < pause => Some(format!(
+            Ok(()) if self.pause_max < pause => Some(format!(
                 "to begin a file kept the broker for {} ms, and {} ms is the most",
                 pause / 1_000_000,
-                PAUSE_MAX / 1_000_000
+                self.pause_max / 1_000_000
             )),
             Ok(()) if room < wanted => Some(format!(
                 "one input takes {wanted} bytes, and a file has room for {room}; give the recorder more"

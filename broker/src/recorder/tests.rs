@@ -329,6 +329,24 @@ fn a_broker_that_holds_too_much_stops_recording_loudly() {
 }
 
 #[test]
+fn a_change_of_files_that_keeps_the_broker_too_long_is_the_last_one_and_is_said() {
+    let mut desk = Desk::new(MIB, false);
+    desk.connect();
+    desk.chatter_until(|desk| desk.files().len() == 2);
+    // From here on no time at all is allowed.
+    desk.recorder.as_mut().expect("a recorder").pause_max = 0;
+    desk.chatter_until(|desk| desk.recorder.as_ref().is_some_and(|it| it.tape.is_none()));
+    // The broker goes on, and nothing more is written.
+    let (files, inputs) = (desk.files(), desk.replay().inputs);
+    desk.chatter(10);
+    assert_eq!((desk.files(), desk.replay().inputs), (files, inputs));
+    assert_eq!(desk.replay().finding, None, "what was recorded before is whole");
+    let told = desk.status();
+    assert!(told.bytes == 0 && told.failure.contains("kept the broker for"), "{told:?}");
+    assert!(0 < told.pause_ns, "{told:?}");
+}
+
+#[test]
 fn a_broker_that_starts_again_leaves_what_the_last_one_recorded() {
     let mut desk = Desk::new(MIB, false);
     desk.connect();

@@ -1,4 +1,4 @@
-//! Queues over a log on a disk that can fail, by dice.
+//! Queues, and topics that retain, over a log on a disk that can fail, by dice.
 //!
 //! A world is one broker after the other over one simulated disk, with a few clients that push, pop and
 //! acknowledge, and that come and go. Power goes, the broker is killed, writes and syncs fail, the wall

@@ -1,11 +1,12 @@
 //! A world of one broker after the other over one disk, from a seed to its end.
 
+mod topics;
+
 use std::collections::BTreeMap;
 
 use switchboard_broker::journal::{Batch, Layout, Level as Log, Recovery, SimDisk, Writer, recover};
 use switchboard_core::{
     Broker, Departure, Effect, Identity, Input, Instance, Limits, Policy, QueueSettings, Settings,
-    TopicSettings,
 };
 use switchboard_protocol::control::{Open, Opened, Operation, Status};
 use switchboard_protocol::queue::{
@@ -16,6 +17,7 @@ use switchboard_protocol::{
     VERSION, Verb, decode, encode, extension_type, flags, padded, write_part,
 };
 
+use self::topics::{TOPICS, Topic, topic_settings};
 use super::model::{Checked, Lease, Message, Model, Presence, Survival};
 use crate::session_worlds::Dice;
 use crate::shadow::Shadow;
@@ -35,6 +37,12 @@ pub enum Bug {
     OrderSwapped,
     /// A delivery is given to a second consumer as well.
     DeliveredTwice,
+    /// The last record of a topic's message is not handed in at recovery.
+    RetainedLost,
+    /// Now and then what a topic retains is written as it was before.
+    RetainedStale,
+    /// What a topic no longer retains stays in the log.
+    RetainedForever,
 }
 
 /// What happened in a world.
@@ -56,6 +64,10 @@ pub struct Summary {
     pub failures: u64,
     /// Dead letters that came out.
     pub dead: u64,
+    /// Messages whose publisher was told that a topic retains them in the log.
+    pub retained: u64,
+    /// Late subscribers that were told what a topic retains.
+    pub looks: u64,
 }
 
 const MILLISECOND: u64 = 1_000_000;
@@ -124,12 +136,16 @@ enum Asked {
     Nack { id: u64 },
     Extend { id: u64, until: u64 },
     Status,
+    OpenTopic { topic: usize },
+    Publish { topic: usize, id: u64 },
+    Look,
 }
 
 struct Client {
     id: PeerId,
     /// By queue, and its dead letters.
     handles: BTreeMap<(usize, bool), u64>,
+    topics: BTreeMap<usize, u64>,
     calls: BTreeMap<u64, Asked>,
     calls_made: u32,
     /// Bytes sent to it that it has not read.
@@ -155,6 +171,13 @@ struct World {
     clients: Vec<Client>,
     generations: Vec<u32>,
     model: Model,
+    topics: Vec<Topic>,
+    /// What a late subscriber was given: that it is in force, and a message with its number.
+    looked: Option<Option<(u64, u64)>>,
+    /// The position of the last record.
+    appended: u64,
+    /// The last record of each topic, for a bug.
+    stale: BTreeMap<usize, Vec<u8>>,
     next_id: u64,
     next_push: u64,
     bug: Option<Bug>,
@@ -200,11 +223,10 @@ fn settings() -> Settings {
         ..QueueSettings::of(Name::new(kind.name).expect("a name"))
     });
     let limits = Limits { segment_bytes: 2000, log_bytes_max: 1 << 20, ..Limits::default() };
-    let topics: Vec<TopicSettings> = Vec::new();
     Settings {
         policy: Policy::user_instance(1000),
         limits,
-        topics,
+        topics: topic_settings(|_| true),
         queues: queues.collect(),
         files: Vec::new(),
     }
@@ -233,6 +255,10 @@ impl World {
             clients: Vec::new(),
             generations: vec![0; 8],
             model: Model::default(),
+            topics: TOPICS.iter().map(|_| Topic::new()).collect(),
+            looked: None,
+            appended: 0,
+            stale: BTreeMap::new(),
             next_id: 1,
             next_push: 1,
             bug,
@@ -269,6 +295,7 @@ impl World {
         self.writer = Some(writer);
         let wall_ns = self.wall();
         self.handle(Input::Clock { wall_ns })?;
+        self.spoil_topics(&mut records);
         for (segment, position, record) in records {
             if self.bug == Some(Bug::RecordLost) && self.dice.one_in(100) {
                 continue;
@@ -291,7 +318,7 @@ impl World {
 
     fn step(&mut self) -> Checked {
         self.now += self.dice.below(3) * MILLISECOND;
-        match self.dice.below(100) {
+        match self.dice.below(110) {
             0..=5 => self.connect()?,
             6..=7 => self.leave()?,
             8..=29 => self.push()?,
@@ -321,6 +348,8 @@ impl World {
             }
             95 => self.plan_fault(),
             96..=97 => self.crash()?,
+            100..=108 => self.use_topic()?,
+            109 if self.dice.one_in(3) => self.reconfigure()?,
             _ => self.settle()?,
         }
         if self.failed && self.dice.one_in(20) {
@@ -395,6 +424,8 @@ impl World {
                 let _ = writer.write(batch).and_then(|()| writer.sync());
             }
         }
+        let through = self.writer.as_ref().map_or((0, 0), |writer| (writer.written(), writer.synced()));
+        self.topics.iter_mut().for_each(|topic| topic.crashed(power, through));
         self.note(format!("-- the broker {}", if power { "loses power" } else { "is killed" }));
         let mut disk = self.writer.take().expect("a log").into_disk();
         if power {
@@ -427,6 +458,7 @@ impl World {
         self.clients.push(Client {
             id,
             handles: BTreeMap::new(),
+            topics: BTreeMap::new(),
             calls: BTreeMap::new(),
             calls_made: 0,
             unread: 0,
@@ -441,7 +473,7 @@ impl World {
         for queue in 0..QUEUES.len() {
             self.open(at, queue, false)?;
         }
-        Ok(())
+        self.meet_topics(at)
     }
 
     fn open(&mut self, at: usize, queue: usize, dead: bool) -> Checked {
@@ -717,16 +749,15 @@ impl World {
         self.frame(speaker, header, &[], &encode(&Extend { lease, by_ns }))
     }
 
-    /// A client reads what was sent to it.
+    /// Every client reads what was sent to it.
     fn read(&mut self) -> Checked {
-        for at in 0..self.clients.len() {
-            let bytes = std::mem::take(&mut self.clients[at].unread);
-            if 0 < bytes {
-                let peer = self.clients[at].id;
-                self.handle(Input::Wrote { peer, bytes })?;
-            }
-        }
-        Ok(())
+        (0..self.clients.len()).try_for_each(|at| self.read_all(at))
+    }
+
+    fn read_all(&mut self, at: usize) -> Checked {
+        let bytes = std::mem::take(&mut self.clients[at].unread);
+        let peer = self.clients[at].id;
+        if 0 < bytes { self.handle(Input::Wrote { peer, bytes }) } else { Ok(()) }
     }
 
     // --- the broker ---
@@ -767,7 +798,10 @@ impl World {
                     self.sent(to, &header, &bytes)?;
                 }
                 Effect::Append { position, head, tail, sync } => {
-                    self.batch.append(position, &[&head, tail.as_deref().unwrap_or_default()]);
+                    let record = [&head, tail.as_deref().unwrap_or_default()].concat();
+                    let record = self.spoil_record(record);
+                    self.appended = position;
+                    self.batch.append(position, &[&record]);
                     self.batch.want(if sync { Log::Disk } else { Log::Os });
                 }
                 Effect::Sync => self.batch.want(Log::Disk),
@@ -792,6 +826,9 @@ impl World {
             Kind::Welcome | Kind::Credit | Kind::Event => Ok(()),
             Kind::Item => {
                 let asked = self.clients[at].calls.get(&header.call).cloned();
+                if let Some(Asked::Look) = asked {
+                    return self.seen(header, &tail);
+                }
                 let Some(Asked::Consume { queue, dead, lease, lease_ns }) = asked else {
                     return Err(format!("an item of call {:#x}, which is {asked:?}", header.call));
                 };
@@ -955,7 +992,13 @@ impl World {
                 }
             }
             Asked::Nack { id } => self.model.messages.get_mut(&id).expect("a known message").nacking = false,
-            Asked::Consume { .. } | Asked::Extend { .. } => {}
+            Asked::OpenTopic { topic } => {
+                let opened = decode::<Opened>(tail.payload).filter(|_| well);
+                let opened = opened.ok_or_else(|| format!("topic {topic} cannot be opened: {outcome}"))?;
+                self.clients[at].topics.insert(topic, opened.handle);
+            }
+            Asked::Publish { topic, id } => return self.published(topic, id, outcome, header),
+            Asked::Consume { .. } | Asked::Extend { .. } | Asked::Look => {}
         }
         Ok(())
     }

@@ -4,6 +4,7 @@
 mod calls;
 mod connections;
 mod durable_queues;
+mod durable_topics;
 mod events;
 mod handles;
 mod inspection;

@@ -147,6 +147,35 @@ fn a_consumer_that_does_not_read_gets_no_more_and_others_go_on() {
 }
 
 #[test]
+fn whoever_takes_from_queues_goes_on_when_it_has_read_and_nothing_else_happens() {
+    check(
+        r#"
+        limit link_bytes_high=400 link_bytes_low=100
+        ann creates acme.q                     -> ann created acme.q
+        ann creates acme.r other               -> ann created acme.r
+        ann opens acme.q kind=3 rights=push as q  -> ann opened q push epoch=0
+        ann opens acme.r kind=3 rights=push as r  -> ann opened r push epoch=0
+        bob opens acme.q kind=3 rights=pop as b   -> bob opened b pop epoch=0
+        bob opens acme.r kind=3 rights=pop as c   -> bob opened c pop epoch=0
+        ann pushes r c1 batch=1,2              -> ann c1 pushed 1
+        bob pops b stream streamed
+        bob credits stream 2
+        bob pops b one
+        bob stops reading
+        ann pushes q c1 bytes=180              -> ann c1 pushed 1; bob stream item 1: 1 n=1 l1 [180 bytes]
+        ann pushes q c1 bytes=180              -> ann c1 pushed 2; bob one got 2 n=1 l2 [180 bytes]; pause bob
+        bob peeks c peek streamed
+        bob credits peek 9
+        bob pops c two
+        ann pushes q c1 "3"                    -> ann c1 pushed 3
+        bob reads 256
+        bob reads 100                          -> resume bob; bob two got 1 n=1 l3 "1"; bob stream item 2: 3 n=1 l4 "3"
+        ;  bob peek item 1: 1 n=1 "1"; bob peek item 2: 2 n=0 "2"; pause bob; bob peek over
+        "#,
+    );
+}
+
+#[test]
 fn a_pop_waits_until_its_deadline_or_not_at_all() {
     check(
         r#"

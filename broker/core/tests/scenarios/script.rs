@@ -17,7 +17,7 @@
 
 mod queue_verbs;
 
-use queue_verbs::{Disk, QueueExpect};
+use queue_verbs::{Disk, QueueExpect, level_of, stored};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -298,7 +298,7 @@ impl Stage {
         self.settings.policy.rules.push(Rule { source, subject, grants, priority_max });
     }
 
-    /// `topic NAME [retain] [history=N] [history_bytes=N] [block]`, as configuration says it.
+    /// `topic NAME [retain] [history=N] [history_bytes=N] [block] [level=L]`, as configuration says it.
     fn topic(&mut self, text: &str) {
         let words = Words::of(text);
         let name = Name::new(words.plain[0]).expect("a name");
@@ -308,6 +308,7 @@ impl Stage {
             retain: words.has("retain"),
             history: words.number("history").unwrap_or(0) as u32,
             history_bytes: words.number("history_bytes").unwrap_or(unsaid.history_bytes),
+            durability: level_of(words.keys.get("level")),
             block: words.has("block"),
             ..unsaid
         });
@@ -1226,7 +1227,8 @@ impl Stage {
                     }
                     Expect::Published => {
                         assert!(payload.is_empty());
-                        format!("{to} {call} published {} to={}", header.seq, header.caller)
+                        let stored = stored(header);
+                        format!("{to} {call} published {} to={}{stored}", header.seq, header.caller)
                     }
                     Expect::TopicStat => {
                         let it: TopicInfo = decode(payload).expect("a topic's info");

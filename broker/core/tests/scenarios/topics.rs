@@ -810,6 +810,35 @@ fn what_its_users_other_connections_leave_unread_is_waited_for() {
 }
 
 #[test]
+fn what_its_user_has_no_room_for_comes_when_it_has_read_and_nothing_else_happens() {
+    // What ann has not read is too little to be counted or to hold anybody up: nothing but what waits
+    // for room says that her reading matters.
+    check(
+        r#"
+        limit link_bytes_low=150 user.unread_bytes=300
+        ann opens acme.t kind=2 rights=subscribe as t -> ann opened t subscribe epoch=0
+        eve opens acme.u kind=2 rights=subscribe as u -> eve opened u subscribe epoch=0
+        bob opens acme.t kind=2 rights=publish as p   -> bob opened p publish epoch=0
+        bob opens acme.u kind=2 rights=publish as q   -> bob opened q publish epoch=0
+        eve subscribes u v
+        eve credits v 99                              -> eve v subscribed 0
+        eve stops reading
+        bob sends q bytes=380                         -> eve v 1 from bob [380 bytes]
+        ann subscribes t s
+        ann credits s 99                              -> ann s subscribed 0
+        ann subscribes t o
+        ann credits o 99                              -> ann o subscribed 0
+        ann stops reading
+        bob sends p "1"                               -> ann s 1 from bob "1"
+        bob sends p "2"
+        ann reads 80                                  -> ann o 1 from bob "1"
+        ann reads 80                                  -> ann s 2 from bob "2"
+        ann reads                                     -> ann o 2 from bob "2"
+        "#,
+    );
+}
+
+#[test]
 fn a_monitor_sees_a_message_once() {
     check(
         r#"

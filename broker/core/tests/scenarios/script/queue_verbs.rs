@@ -47,10 +47,18 @@ pub(super) struct Disk {
     oldest: u32,
 }
 
-fn level_of(word: Option<&&str>) -> Level {
+pub(super) fn level_of(word: Option<&&str>) -> Level {
     word.map_or(Level::Memory, |word| {
         *Level::ALL.iter().find(|level| level.as_str() == *word).expect("a level")
     })
+}
+
+/// The level and log position of an answer, where there are any.
+pub(super) fn stored(header: &Header) -> String {
+    match Level::from_wire(header.method) {
+        Some(level @ (Level::Os | Level::Disk)) => format!(" {}@{}", level.as_str(), header.epoch),
+        Some(Level::Memory) | None => String::new(),
+    }
 }
 
 fn overflow_of(word: Option<&&str>) -> Overflow {
@@ -324,11 +332,7 @@ impl Stage {
     ) -> String {
         let payload = tail.payload;
         let mut text = format!("{to} {call}");
-        let level = Level::from_wire(header.method);
-        let stored = match level {
-            Some(level @ (Level::Os | Level::Disk)) => format!(" {}@{}", level.as_str(), header.epoch),
-            _ => String::new(),
-        };
+        let stored = stored(header);
         let write =
             |text: &mut String, more: std::fmt::Arguments<'_>| text.write_fmt(more).expect("a string");
         match expect {
