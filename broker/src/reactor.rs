@@ -15,7 +15,7 @@ use std::time::Duration;
 use switchboard_core::{Breach, Broker, Departure, Effect, Effects, Input, Recording, SendTail, Settings};
 use switchboard_protocol::{Header, Instant, PeerId};
 use switchboard_transport::{
-    Credentials, Fds, Interest, Listener, Poller, Ready, Reaper, Stream, WallClock, clock, exit_of,
+    Alarm, Credentials, Fds, Interest, Listener, Poller, Ready, Reaper, Stream, WallClock, clock, exit_of,
     has_ended, peer_pidfd, process,
 };
 
@@ -41,6 +41,10 @@ pub(crate) struct Reactor {
     /// Where durable things go; `None` where it could not be opened.
     pub(crate) log: Option<Log>,
     wall_clock: WallClock,
+    /// Ends a wait when it is time for something.
+    alarm: Alarm,
+    /// What it is set to; `u64::MAX` if it is not. It may come too early: what it was for may be gone by then.
+    alarm_at: u64,
     reaper: Reaper,
     /// Descriptors that the reaper had no room for yet.
     unclosed: Vec<OwnedFd>,
@@ -115,6 +119,8 @@ pub(crate) const HOST: u64 = 1 << 16;
 
 const WALL_CLOCK: u64 = HOST + 201;
 
+const ALARM: u64 = HOST + 202;
+
 /// How long a connection that was lost without a goodbye is held for its process's exit status,
 /// which the kernel has only after its parent has taken note. In nanoseconds.
 const MOURNING: u64 = 5_000_000;
@@ -128,6 +134,8 @@ impl Reactor {
         let open = |(token, listener)| Door::open(listener, token, &poller);
         let wall_clock = WallClock::new()?;
         poller.add(&wall_clock, WALL_CLOCK, Interest::READ)?;
+        let alarm = Alarm::new()?;
+        poller.add(&alarm, ALARM, Interest::READ)?;
         let doors = (0..).zip(listeners).map(open).collect::<io::Result<_>>()?;
         Ok(Self {
             doors,
@@ -139,6 +147,8 @@ impl Reactor {
             recorder: None,
             log: None,
             wall_clock,
+            alarm,
+            alarm_at: u64::MAX,
             reaper: Reaper::start()?,
             unclosed: Vec::new(),
             chores: Vec::new(),
@@ -169,6 +179,10 @@ impl Reactor {
                 token if token < HOST => self.answer_the_door(token as usize),
                 LOG => self.log_progress(),
                 WALL_CLOCK => self.read_wall_clock()?,
+                ALARM => {
+                    self.alarm.reset();
+                    self.alarm_at = u64::MAX;
+                }
                 token if token >> 32 == 0 => self.calls.push(token),
                 token => self.attend(PeerId::from_wire(token), event),
             }
@@ -500,14 +514,18 @@ impl Reactor {
             self.mourning.front().map(|&(until, _)| until),
             self.doors.iter().filter_map(Door::shut_until).min(),
         ];
-        let timeout = match next.into_iter().flatten().min() {
-            Some(at) => {
-                let left = Duration::from_nanos(at.saturating_sub(clock::monotonic_ns()));
-                Some(patience.map_or(left, |patience| patience.min(left)))
+        let patience = match next.into_iter().flatten().min() {
+            Some(at) if at <= self.now => Some(Duration::ZERO),
+            // Most waits end by a message, and a moment later than the one the alarm is set to is no reason to
+            // set it anew: so a call with a deadline costs no timer.
+            Some(at) if at < self.alarm_at => {
+                self.alarm.set(at)?;
+                self.alarm_at = at;
+                patience
             }
-            None => patience,
+            _ => patience,
         };
-        self.poller.wait(&mut self.ready, timeout)
+        self.poller.wait(&mut self.ready, patience)
     }
 
     /// Bytes cannot be read as frames, or descriptors came: the core is told, and nothing more is

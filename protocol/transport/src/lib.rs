@@ -26,6 +26,7 @@ pub mod paths;
 
 #[cfg(unix)]
 pub use unix::{
+    alarm::Alarm,
     clock,
     connect::{ConnectError, connect},
     credentials::{Credentials, peer_pidfd},

@@ -1,5 +1,6 @@
 //! The Unix (for now: Linux) side of the transport, one noun a file.
 
+pub(crate) mod alarm;
 pub mod clock;
 pub(crate) mod connect;
 pub(crate) mod credentials;

@@ -1,6 +1,7 @@
 //! One connected Unix stream socket.
 //!
-//! Always `recvmsg` and `sendmsg`: a plain `read` silently drops the descriptors that came along.
+//! Always `recvmsg`: a plain `read` silently drops the descriptors that came along. What is one piece and
+//! has none leaves by `send`, which saves the kernel the reading of two structures.
 //! The socket itself stays in blocking mode; whether a call waits is said call by call.
 
 use std::io::{self, IoSlice, IoSliceMut};
@@ -120,6 +121,9 @@ impl Stream {
         assert!(fds.len() <= FDS_MAX, "{} descriptors in one send", fds.len());
         let flags = flags | SendFlags::NOSIGNAL;
         if fds.is_empty() {
+            if let [part] = parts {
+                return Ok(net::send(&self.fd, part, flags)?);
+            }
             return Ok(net::sendmsg(&self.fd, parts, &mut net::SendAncillaryBuffer::default(), flags)?);
         }
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FDS_MAX))];
