@@ -289,7 +289,8 @@ impl<P: Payload> Broker<P> {
                 *stirred = true;
             }
             let priority = usize::from(message.priority());
-            at.leave_ready(messages, slot, priority);
+            let links = core::mem::replace(&mut message.by_state, Links::OUT);
+            at.leave_ready(messages, links, priority);
             if low < peer.unread || call.credit == 0 || at.hungry.len() != 1 {
                 break;
             }

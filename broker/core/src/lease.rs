@@ -5,7 +5,7 @@ use crate::consumer::malformed;
 use crate::control::Refusal;
 use crate::dead::Death;
 use crate::list::Links;
-use crate::message::{Message, State};
+use crate::message::{Message, State, plain_cost};
 use crate::peer::Peer;
 use crate::queue::Queues;
 use crate::record::{Change, Place, Record};
@@ -137,7 +137,6 @@ impl<P: Payload> Broker<P> {
     }
 
     /// The leased message that an id names, if who has this user id may give it up.
-    #[inline(always)]
     fn find_leased(&self, uid: u32, queue: u32, id: LeaseId) -> Option<u32> {
         let (_, lease) = self.queues.leases.find_value(id.low)?;
         let valid =
@@ -149,33 +148,34 @@ impl<P: Payload> Broker<P> {
     /// up: its position.
     #[inline(always)]
     fn consume(&mut self, now: Instant, uid: u32, queue: u32, id: LeaseId) -> Option<u64> {
-        let message = self.find_leased(uid, queue, id)?;
-        let Message { user, extra, segment, position, .. } = self.queues.messages[message];
-        if segment != NONE {
-            let cost = self.message_cost(message);
-            self.queues.messages[message].segment = NONE;
-            self.let_go(segment, cost);
+        let Self { queues: Queues { table, messages, leases, .. }, peers, users, .. } = self;
+        let (slot, lease) = leases.find_value(id.low)?;
+        let &Lease { message, holder, timer, by_peer, .. } = lease;
+        let it = &messages[message];
+        if lease.high != id.high || lease.uid != uid || it.queue != queue {
+            return None;
         }
-        let Self { queues: Queues { table, messages, leases, .. }, peers, .. } = self;
+        let &Message { user, extra, segment, position, by_queue, ref tail, .. } = it;
         let at = &mut table[queue];
-        let lease = id.low as u32;
-        let Lease { holder, timer, by_peer, .. } = leases[lease];
         if extra != NONE || timer != TimerId::NONE || !at.walkers.is_empty() || !at.blocked.is_empty() {
             self.remove_with_all(now, message);
             return Some(position);
         }
         // What is left of `remove_message` where nothing else hangs on it.
+        let bytes = tail.len() as u64;
+        let cost = if segment == NONE { 0 } else { plain_cost(at.id, position, users[user].uid, bytes) };
         if holder != NONE {
             let peer = peers[holder as usize].as_mut().expect("a holder that is connected");
             peer.leases.close(leases, by_peer, |lease| &mut lease.by_peer);
         }
-        leases.free(lease);
-        let Message { by_queue, ref tail, .. } = messages[message];
-        let bytes = tail.len() as u64;
+        leases.free(slot);
         at.all.close(messages, by_queue, |message| &mut message.by_queue);
         at.forget(bytes, State::Leased);
         messages.free(message);
         self.refund(now, user, bytes);
+        if segment != NONE {
+            self.let_go(segment, cost);
+        }
         Some(position)
     }
 

@@ -145,10 +145,16 @@ impl<P: Payload> Broker<P> {
         let key = wishes.key.map(Rc::from);
         let single = header.flags & flags::BATCH == 0;
         let ext_len = if single { header.ext_len } else { 0 };
-        for piece in wishes.pieces(header, tail.bytes()) {
+        let messages = wishes.pieces(header, tail.bytes()).map(|piece| {
             let cut = if single { tail.clone() } else { tail.cut(piece.start, piece.end) };
-            let message = Message::new(cut.keep(), user, wall, piece.priority, ext_len, true);
-            self.enter_piece(turn.now, queue, wishes, &key, wall, message);
+            Message::new(cut.keep(), user, wall, piece.priority, ext_len, true)
+        });
+        if wishes.has_options || key.is_some() {
+            for message in messages {
+                self.enter_piece(turn.now, queue, wishes, &key, wall, message);
+            }
+        } else {
+            self.line_up_all(queue, messages);
         }
         let reply = Header { seq: first, ..Header::new(Kind::Reply) };
         self.answer_push(turn, pusher, from, header, reply, Vec::new());

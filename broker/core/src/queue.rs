@@ -9,7 +9,7 @@ use crate::dedupe::Mark;
 use crate::group::Group;
 use crate::handle::Loss;
 use crate::lease::Lease;
-use crate::list::List;
+use crate::list::{Links, List};
 use crate::message::{DELIVERIES_MAX, Due, Extra, Message, STATES, State};
 use crate::record::{Delivered, Place, QueueMade, Record};
 use crate::slab::{NONE, Slab};
@@ -220,11 +220,11 @@ impl Queue {
         }
     }
 
-    /// Takes a message out of the list of its priority.
+    /// A message that had these links goes out of the list of its priority.
     #[inline(always)]
-    pub(crate) fn leave_ready<P>(&mut self, messages: &mut Slab<Message<P>>, message: u32, priority: usize) {
+    pub(crate) fn leave_ready<P>(&mut self, messages: &mut Slab<Message<P>>, links: Links, priority: usize) {
         let list = &mut self.ready[priority];
-        list.remove(messages, message, |message| &mut message.by_state);
+        list.close(messages, links, |message| &mut message.by_state);
         if list.is_empty() {
             self.ready_bits &= !(1 << priority);
         }
@@ -237,6 +237,21 @@ impl Queue {
         self.states[state as usize] += 1;
         self.leased_bytes -= if before == State::Leased { bytes } else { 0 };
         self.leased_bytes += if state == State::Leased { bytes } else { 0 };
+    }
+
+    /// A new message comes behind all others, ready if it is stored; its lists take it in next.
+    #[inline(always)]
+    pub(crate) fn enter<P: Payload>(&mut self, message: &mut Message<P>) {
+        self.position += 1;
+        self.bytes += message.tail.len() as u64;
+        self.counts.pushed += 1;
+        message.position = self.position;
+        message.by_queue = self.all.end();
+        if message.stored {
+            message.state = State::Ready;
+            message.by_state = self.ready[usize::from(message.priority())].end();
+        }
+        self.states[message.state as usize] += 1;
     }
 
     /// A message of so many bytes that was in this state has left.
