@@ -91,7 +91,7 @@ impl<P: Payload> Broker<P> {
         kind: LeaseKind,
         lease_ns: u64,
     ) -> LeaseId {
-        let secrets = self.lease_secrets();
+        let secrets = self.queues.lease_secrets;
         let peer = self.peers[holder as usize].as_mut().expect("a consumer that is connected");
         let Queues { leases, messages, leases_given, .. } = &mut self.queues;
         let given = Given { message: &mut messages[message], slot: message, kind, lease_ns };
@@ -100,13 +100,6 @@ impl<P: Payload> Broker<P> {
             self.time_lease(now, id.low as u32, lease_ns);
         }
         id
-    }
-
-    /// What the half of a lease's id that cannot be guessed is made from: with the incarnation, so that a
-    /// secret used twice gives no lease twice.
-    #[inline(always)]
-    pub(crate) fn lease_secrets(&self) -> SipHash {
-        SipHash::new(self.instance.secret, self.incarnation.into())
     }
 
     pub(crate) fn time_lease(&mut self, now: Instant, lease: u32, ns: u64) {
@@ -269,8 +262,12 @@ impl<P: Payload> Broker<P> {
         if ids.len() == 1 && acked == 0 {
             return Err(lease_lost());
         }
-        let change = (!gone.is_empty()).then(|| Record::Change(Change { gone, ..Change::default() }));
-        self.answer_changed(turn, from, header, level, change, done);
+        if gone.is_empty() {
+            self.answer_unchanged(turn, from, header, level, done);
+        } else {
+            let change = Record::Change(Change { gone, ..Change::default() });
+            self.answer_changed(turn, from, header, level, Some(change), done);
+        }
         Ok(())
     }
 
@@ -331,22 +328,28 @@ impl<P: Payload> Broker<P> {
         record: Option<Record>,
         body: Vec<u8>,
     ) {
-        let mut reply = Header { method: level as u32, ..Header::new(Kind::Reply) };
-        match record {
-            None => {
-                reply.handle = header.handle;
-                reply.call = header.call;
-                self.counters.outcomes[Outcome::Reply as usize] += 1;
-                let tail = if body.is_empty() { crate::SendTail::Empty } else { crate::SendTail::Own(body) };
-                self.push(turn, from, reply, tail);
-            }
-            Some(record) => {
-                let log = self.append(turn, &record, None, level == Level::Disk);
-                reply.epoch = log;
-                let call = self.enter_call(turn, from, NONE, header);
-                self.answer_when_stored(turn, call, log, level, reply, body);
-            }
-        }
+        let Some(record) = record else { return self.answer_unchanged(turn, from, header, level, body) };
+        let log = self.append(turn, &record, None, level == Level::Disk);
+        let reply = Header { method: level as u32, epoch: log, ..Header::new(Kind::Reply) };
+        let call = self.enter_call(turn, from, NONE, header);
+        self.answer_when_stored(turn, call, log, level, reply, body);
+    }
+
+    /// The same where there is no record to wait for.
+    #[inline]
+    fn answer_unchanged(
+        &mut self,
+        turn: &mut Turn<'_, P>,
+        from: u32,
+        header: &Header,
+        level: Level,
+        body: Vec<u8>,
+    ) {
+        let method = level as u32;
+        let reply = Header { method, handle: header.handle, call: header.call, ..Header::new(Kind::Reply) };
+        self.counters.outcomes[Outcome::Reply as usize] += 1;
+        let tail = if body.is_empty() { crate::SendTail::Empty } else { crate::SendTail::Own(body) };
+        self.push(turn, from, reply, tail);
     }
 
     /// A call with method 5.
