@@ -104,7 +104,7 @@ const MESSAGE_COST: usize = 66;
 fn varint_len(number: u64) -> usize {
     let bits = 64 - (number | 1).leading_zeros();
     // Sevenths, rounded up.
-    ((bits + 6) * 37 >> 8) as usize
+    (((bits + 6) * 37) >> 8) as usize
 }
 
 /// What a message takes in the log that has nothing aside: the number of its queue, its position, its user
