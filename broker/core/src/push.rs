@@ -71,17 +71,17 @@ impl<P: Payload> Broker<P> {
         }
         let bytes = tail.bytes();
         let wishes = Wishes::of(header, bytes)?;
-        let mut loads = [Load::default(); PUSH_QUEUES_MAX + 1];
         if let Some(further) = wishes.queues {
             let queues = self.further_queues(from, queue, header, further)?;
+            let mut loads = [Load::default(); PUSH_QUEUES_MAX + 1];
             let loads = &mut loads[..queues.len()];
             wishes.weigh(header, bytes, loads)?;
             let push = Push { pusher, from, header, wishes: &wishes, queues: &queues, loads };
             return self.take_push(turn, &push, tail);
         }
-        let loads = &mut loads[..1];
-        wishes.weigh(header, bytes, loads)?;
-        let push = Push { pusher, from, header, wishes: &wishes, queues: &[queue], loads };
+        let mut loads = [Load::default()];
+        wishes.weigh(header, bytes, &mut loads)?;
+        let push = Push { pusher, from, header, wishes: &wishes, queues: &[queue], loads: &loads };
         self.take_push(turn, &push, tail)
     }
 
