@@ -8,6 +8,7 @@ use crate::peer::{Peer, Stage};
 use crate::queue::Queues;
 use crate::report::Counters;
 use crate::signal::Signals;
+use crate::siphash::SipHash;
 use crate::slab::Slab;
 use crate::storage::Storage;
 use crate::timers::Timers;
@@ -145,6 +146,7 @@ impl<P> Turn<'_, P> {
 impl<P: Payload> Broker<P> {
     /// A broker with nobody connected.
     pub fn new(settings: Settings, instance: Instance, now: Instant) -> Self {
+        let lease_secrets = SipHash::new(instance.secret, instance.incarnation.into());
         let mut broker = Self {
             incarnation: instance.incarnation,
             instance,
@@ -171,7 +173,7 @@ impl<P: Payload> Broker<P> {
             watches: Slab::new(),
             monitors: Slab::new(),
             topics: Topics::new(settings.topics),
-            queues: Queues::new(settings.queues),
+            queues: Queues::new(settings.queues, lease_secrets),
             signals: Signals::new(),
             storage: Storage::new(),
             recording: Recording::default(),

@@ -138,6 +138,7 @@ impl<P: Payload> Broker<P> {
     }
 
     /// A CALL on what is no service (on which no handle has the right `call`), or without the right for one.
+    #[cold]
     #[inline(never)]
     fn call_other(
         &mut self,

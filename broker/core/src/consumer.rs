@@ -251,7 +251,7 @@ impl<P: Payload> Broker<P> {
     /// Whether there was one.
     #[inline(always)]
     fn lend_plain(&mut self, turn: &mut Turn<'_, P>, queue: u32, call: u32, lease_ns: u64) -> bool {
-        let secrets = self.lease_secrets();
+        let secrets = self.queues.lease_secrets;
         let low = u64::from(self.limits.link_bytes_low);
         let Self { queues, calls, peers, counters, .. } = self;
         let Queues { table, messages, leases, leases_given, delivered, stirred, .. } = queues;
@@ -289,7 +289,8 @@ impl<P: Payload> Broker<P> {
                 *stirred = true;
             }
             let priority = usize::from(message.priority());
-            at.leave_ready(messages, slot, priority);
+            let links = core::mem::replace(&mut message.by_state, Links::OUT);
+            at.leave_ready(messages, links, priority);
             if low < peer.unread || call.credit == 0 || at.hungry.len() != 1 {
                 break;
             }

@@ -5,7 +5,7 @@ use crate::consumer::malformed;
 use crate::control::Refusal;
 use crate::dead::Death;
 use crate::list::Links;
-use crate::message::{Message, State};
+use crate::message::{Message, State, plain_cost};
 use crate::peer::Peer;
 use crate::queue::Queues;
 use crate::record::{Change, Place, Record};
@@ -91,7 +91,7 @@ impl<P: Payload> Broker<P> {
         kind: LeaseKind,
         lease_ns: u64,
     ) -> LeaseId {
-        let secrets = self.lease_secrets();
+        let secrets = self.queues.lease_secrets;
         let peer = self.peers[holder as usize].as_mut().expect("a consumer that is connected");
         let Queues { leases, messages, leases_given, .. } = &mut self.queues;
         let given = Given { message: &mut messages[message], slot: message, kind, lease_ns };
@@ -100,13 +100,6 @@ impl<P: Payload> Broker<P> {
             self.time_lease(now, id.low as u32, lease_ns);
         }
         id
-    }
-
-    /// What the half of a lease's id that cannot be guessed is made from: with the incarnation, so that a
-    /// secret used twice gives no lease twice.
-    #[inline(always)]
-    pub(crate) fn lease_secrets(&self) -> SipHash {
-        SipHash::new(self.instance.secret, self.incarnation.into())
     }
 
     pub(crate) fn time_lease(&mut self, now: Instant, lease: u32, ns: u64) {
@@ -137,7 +130,6 @@ impl<P: Payload> Broker<P> {
     }
 
     /// The leased message that an id names, if who has this user id may give it up.
-    #[inline(always)]
     fn find_leased(&self, uid: u32, queue: u32, id: LeaseId) -> Option<u32> {
         let (_, lease) = self.queues.leases.find_value(id.low)?;
         let valid =
@@ -149,33 +141,34 @@ impl<P: Payload> Broker<P> {
     /// up: its position.
     #[inline(always)]
     fn consume(&mut self, now: Instant, uid: u32, queue: u32, id: LeaseId) -> Option<u64> {
-        let message = self.find_leased(uid, queue, id)?;
-        let Message { user, extra, segment, position, .. } = self.queues.messages[message];
-        if segment != NONE {
-            let cost = self.message_cost(message);
-            self.queues.messages[message].segment = NONE;
-            self.let_go(segment, cost);
+        let Self { queues: Queues { table, messages, leases, .. }, peers, users, .. } = self;
+        let (slot, lease) = leases.find_value(id.low)?;
+        let &Lease { message, holder, timer, by_peer, .. } = lease;
+        let it = &messages[message];
+        if lease.high != id.high || lease.uid != uid || it.queue != queue {
+            return None;
         }
-        let Self { queues: Queues { table, messages, leases, .. }, peers, .. } = self;
+        let &Message { user, extra, segment, position, by_queue, ref tail, .. } = it;
         let at = &mut table[queue];
-        let lease = id.low as u32;
-        let Lease { holder, timer, by_peer, .. } = leases[lease];
         if extra != NONE || timer != TimerId::NONE || !at.walkers.is_empty() || !at.blocked.is_empty() {
             self.remove_with_all(now, message);
             return Some(position);
         }
         // What is left of `remove_message` where nothing else hangs on it.
+        let bytes = tail.len() as u64;
+        let cost = if segment == NONE { 0 } else { plain_cost(at.id, position, users[user].uid, bytes) };
         if holder != NONE {
             let peer = peers[holder as usize].as_mut().expect("a holder that is connected");
             peer.leases.close(leases, by_peer, |lease| &mut lease.by_peer);
         }
-        leases.free(lease);
-        let Message { by_queue, ref tail, .. } = messages[message];
-        let bytes = tail.len() as u64;
+        leases.free(slot);
         at.all.close(messages, by_queue, |message| &mut message.by_queue);
         at.forget(bytes, State::Leased);
         messages.free(message);
         self.refund(now, user, bytes);
+        if segment != NONE {
+            self.let_go(segment, cost);
+        }
         Some(position)
     }
 
@@ -269,8 +262,12 @@ impl<P: Payload> Broker<P> {
         if ids.len() == 1 && acked == 0 {
             return Err(lease_lost());
         }
-        let change = (!gone.is_empty()).then(|| Record::Change(Change { gone, ..Change::default() }));
-        self.answer_changed(turn, from, header, level, change, done);
+        if gone.is_empty() {
+            self.answer_unchanged(turn, from, header, level, done);
+        } else {
+            let change = Record::Change(Change { gone, ..Change::default() });
+            self.answer_changed(turn, from, header, level, Some(change), done);
+        }
         Ok(())
     }
 
@@ -331,22 +328,28 @@ impl<P: Payload> Broker<P> {
         record: Option<Record>,
         body: Vec<u8>,
     ) {
-        let mut reply = Header { method: level as u32, ..Header::new(Kind::Reply) };
-        match record {
-            None => {
-                reply.handle = header.handle;
-                reply.call = header.call;
-                self.counters.outcomes[Outcome::Reply as usize] += 1;
-                let tail = if body.is_empty() { crate::SendTail::Empty } else { crate::SendTail::Own(body) };
-                self.push(turn, from, reply, tail);
-            }
-            Some(record) => {
-                let log = self.append(turn, &record, None, level == Level::Disk);
-                reply.epoch = log;
-                let call = self.enter_call(turn, from, NONE, header);
-                self.answer_when_stored(turn, call, log, level, reply, body);
-            }
-        }
+        let Some(record) = record else { return self.answer_unchanged(turn, from, header, level, body) };
+        let log = self.append(turn, &record, None, level == Level::Disk);
+        let reply = Header { method: level as u32, epoch: log, ..Header::new(Kind::Reply) };
+        let call = self.enter_call(turn, from, NONE, header);
+        self.answer_when_stored(turn, call, log, level, reply, body);
+    }
+
+    /// The same where there is no record to wait for.
+    #[inline]
+    fn answer_unchanged(
+        &mut self,
+        turn: &mut Turn<'_, P>,
+        from: u32,
+        header: &Header,
+        level: Level,
+        body: Vec<u8>,
+    ) {
+        let method = level as u32;
+        let reply = Header { method, handle: header.handle, call: header.call, ..Header::new(Kind::Reply) };
+        self.counters.outcomes[Outcome::Reply as usize] += 1;
+        let tail = if body.is_empty() { crate::SendTail::Empty } else { crate::SendTail::Own(body) };
+        self.push(turn, from, reply, tail);
     }
 
     /// A call with method 5.

@@ -104,7 +104,16 @@ const MESSAGE_COST: usize = 66;
 fn varint_len(number: u64) -> usize {
     let bits = 64 - (number | 1).leading_zeros();
     // Sevenths, rounded up.
-    ((bits + 6) * 37 >> 8) as usize
+    (((bits + 6) * 37) >> 8) as usize
+}
+
+/// What a message takes in the log that has nothing aside: the number of its queue, its position, its user
+/// and its bytes.
+#[inline(always)]
+pub(crate) fn plain_cost(id: u64, position: u64, uid: u32, bytes: u64) -> u64 {
+    let numbers = [id, position, uid.into(), bytes];
+    let numbers: usize = numbers.into_iter().map(varint_len).sum();
+    (MESSAGE_COST + numbers) as u64 + bytes
 }
 
 /// A delivery counter has so many bits.
@@ -211,15 +220,8 @@ impl<P: Payload> Broker<P> {
         let Queues { table, messages, due, stirred, .. } = &mut self.queues;
         let at = &mut table[queue];
         let (ready, priority) = (message.stored, usize::from(message.priority()));
-        at.position += 1;
-        at.bytes += message.tail.len() as u64;
-        at.counts.pushed += 1;
-        message.position = at.position;
         message.queue = queue;
-        message.state = if ready { State::Ready } else { State::Storing };
-        message.by_queue = at.all.end();
-        message.by_state = if ready { at.ready[priority].end() } else { Links::OUT };
-        at.states[message.state as usize] += 1;
+        at.enter(&mut message);
         let message = messages.insert(message);
         at.all.take_in(messages, message, |message| &mut message.by_queue);
         if ready {
@@ -233,6 +235,25 @@ impl<P: Payload> Broker<P> {
             }
         }
         message
+    }
+
+    /// The same of some that are ready at once.
+    #[inline(always)]
+    pub(crate) fn line_up_all(&mut self, queue: u32, new: impl Iterator<Item = Message<P>>) {
+        let Queues { table, messages, .. } = &mut self.queues;
+        let at = &mut table[queue];
+        for mut message in new {
+            message.queue = queue;
+            at.enter(&mut message);
+            let priority = usize::from(message.priority());
+            let message = messages.insert(message);
+            at.all.take_in(messages, message, |message| &mut message.by_queue);
+            at.ready_bits |= 1 << priority;
+            at.ready[priority].take_in(messages, message, |message| &mut message.by_state);
+        }
+        if !at.hungry.is_empty() {
+            self.stir(queue);
+        }
     }
 
     /// The same of one that has something aside.
@@ -408,7 +429,10 @@ impl<P: Payload> Broker<P> {
         let it = &messages[message];
         let (queue, priority, extra) = (it.queue, usize::from(it.priority()), it.extra);
         match it.state {
-            State::Ready => table[queue].leave_ready(messages, message, priority),
+            State::Ready => {
+                let links = core::mem::replace(&mut messages[message].by_state, Links::OUT);
+                table[queue].leave_ready(messages, links, priority);
+            }
             State::Leased => {
                 let lease = it.lease;
                 self.drop_lease(lease);
@@ -475,15 +499,16 @@ impl<P: Payload> Broker<P> {
     pub(crate) fn message_cost(&self, message: u32) -> u64 {
         let it = &self.queues.messages[message];
         let id = self.queues.table[it.queue].id;
-        let uid = self.users[it.user].uid;
-        let numbers = [id, it.position, uid.into(), it.tail.len() as u64];
-        let numbers: usize = numbers.into_iter().map(varint_len).sum();
+        let plain = plain_cost(id, it.position, self.users[it.user].uid, it.tail.len() as u64);
+        if it.extra == NONE {
+            return plain;
+        }
         let extra = self.queues.extras.get(it.extra).map_or(0, |extra| {
             let letter = |dead: &DeadLetter| dead.queue.len() + dead.reason.len() + 48;
             let key = extra.key.as_ref().map_or(0, |key| key.len());
             key + extra.dead.as_deref().map_or(0, letter)
         });
-        (MESSAGE_COST + numbers + it.tail.len() + extra) as u64
+        plain + extra as u64
     }
 
     /// A message of a durable queue is in the segment that is written now.

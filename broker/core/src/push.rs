@@ -13,7 +13,7 @@ use alloc::rc::Rc;
 use alloc::string::ToString;
 use alloc::vec::Vec;
 use switchboard_protocol::queue::{Level, Overflow, PUSH_QUEUES_MAX, Producer, PushOptions, push_queues};
-use switchboard_protocol::{Header, Instant, Kind, Outcome, Verb, flags};
+use switchboard_protocol::{Header, Kind, Outcome, Verb, flags};
 
 /// Whose push it is.
 #[derive(Clone, Copy)]
@@ -66,8 +66,11 @@ impl<P: Payload> Broker<P> {
             Pusher::Frame(from) => from,
             Pusher::Call(call) => self.calls[call].caller.slot,
         };
+        if header.ext_len == 0 && self.queues.table[queue].level() == Level::Memory {
+            return self.push_to_memory(turn, pusher, from, queue, header, tail);
+        }
         let bytes = tail.bytes();
-        let wishes = if header.ext_len == 0 { Wishes::default() } else { Wishes::of(header, bytes)? };
+        let wishes = Wishes::of(header, bytes)?;
         if let Some(further) = wishes.queues {
             let queues = self.further_queues(from, queue, header, further)?;
             let mut loads = [Load::default(); PUSH_QUEUES_MAX + 1];
@@ -76,16 +79,10 @@ impl<P: Payload> Broker<P> {
             let push = Push { pusher, from, header, wishes: &wishes, queues: &queues, loads };
             return self.take_push(turn, &push, tail);
         }
-        let mut load = Load { count: 1, bytes: bytes.len() as u64 };
-        if header.flags & flags::BATCH != 0 {
-            load = Load::default();
-            wishes.weigh(header, bytes, core::slice::from_mut(&mut load))?;
-        }
-        let push = Push { pusher, from, header, wishes: &wishes, queues: &[queue], loads: &[load] };
-        if wishes.producer.is_some() || self.queues.table[queue].level() != Level::Memory {
-            return self.take_push(turn, &push, tail);
-        }
-        self.push_to_memory(turn, &push, queue, load, tail)
+        let mut loads = [Load::default()];
+        wishes.weigh(header, bytes, &mut loads)?;
+        let push = Push { pusher, from, header, wishes: &wishes, queues: &[queue], loads: &loads };
+        self.take_push(turn, &push, tail)
     }
 
     /// The queues that a push goes to, the handle's own first.
@@ -118,20 +115,26 @@ impl<P: Payload> Broker<P> {
         Ok(queues)
     }
 
-    /// A push to one queue in memory, by who does not number them: most are. The same as
-    /// [`Self::take_push`] with what is not needed left out.
+    /// A push of nothing but messages to one queue in memory, as most are: [`Self::take_push`] with what it
+    /// does not need left out.
     #[inline(always)]
     fn push_to_memory(
         &mut self,
         turn: &mut Turn<'_, P>,
-        push: &Push<'_>,
+        pusher: Pusher,
+        from: u32,
         queue: u32,
-        load: Load,
+        header: &Header,
         tail: &P,
     ) -> Result<(), Refusal> {
-        let Push { pusher, from, header, wishes, .. } = *push;
-        if !self.check_room(turn, push, queue, load, tail)? {
-            return Ok(());
+        let wishes = Wishes::default();
+        let mut load = Load::default();
+        wishes.weigh(header, tail.bytes(), core::slice::from_mut(&mut load))?;
+        if self.wants_room(pusher, queue, load) {
+            let push = Push { pusher, from, header, wishes: &wishes, queues: &[queue], loads: &[load] };
+            if !self.find_room(turn, &push, queue, load, tail)? {
+                return Ok(());
+            }
         }
         let peer = self.peer(from);
         let user = peer.user;
@@ -142,38 +145,26 @@ impl<P: Payload> Broker<P> {
         self.charge(user, load);
         let wall = self.wall(turn.now);
         let first = self.queues.table[queue].position + 1;
-        let key = wishes.key.map(Rc::from);
         let single = header.flags & flags::BATCH == 0;
-        let ext_len = if single { header.ext_len } else { 0 };
-        for piece in wishes.pieces(header, tail.bytes()) {
+        let messages = wishes.pieces(header, tail.bytes()).map(|piece| {
             let cut = if single { tail.clone() } else { tail.cut(piece.start, piece.end) };
-            let message = Message::new(cut.keep(), user, wall, piece.priority, ext_len, true);
-            self.enter_piece(turn.now, queue, wishes, &key, wall, message);
-        }
+            Message::new(cut.keep(), user, wall, piece.priority, 0, true)
+        });
+        self.line_up_all(queue, messages);
         let reply = Header { seq: first, ..Header::new(Kind::Reply) };
         self.answer_push(turn, pusher, from, header, reply, Vec::new());
         Ok(())
     }
 
-    /// Whether a push to one queue goes on: there is room, or can be made. If not it waits, or is refused.
+    /// Whether a push to one queue finds it full, or others before it.
     #[inline(always)]
-    fn check_room(
-        &mut self,
-        turn: &mut Turn<'_, P>,
-        push: &Push<'_>,
-        queue: u32,
-        load: Load,
-        tail: &P,
-    ) -> Result<bool, Refusal> {
+    fn wants_room(&self, pusher: Pusher, queue: u32, load: Load) -> bool {
         let at = &self.queues.table[queue];
-        let in_line = matches!(push.pusher, Pusher::Frame(_)) && !at.blocked.is_empty();
-        if in_line || at.is_full(load.count, load.bytes) {
-            self.find_room(turn, push, queue, load, tail)
-        } else {
-            Ok(true)
-        }
+        let in_line = matches!(pusher, Pusher::Frame(_)) && !at.blocked.is_empty();
+        in_line || at.is_full(load.count, load.bytes)
     }
 
+    /// Whether a push to one queue goes on because room can be made. If not it waits, or is refused.
     #[inline(never)]
     fn find_room(
         &mut self,
@@ -195,26 +186,6 @@ impl<P: Payload> Broker<P> {
                 Ok(true)
             }
         }
-    }
-
-    /// Puts a message of a push into its queue.
-    #[inline(always)]
-    fn enter_piece(
-        &mut self,
-        now: Instant,
-        queue: u32,
-        wishes: &Wishes<'_>,
-        key: &Option<Rc<[u8]>>,
-        wall: u64,
-        message: Message<P>,
-    ) -> u32 {
-        let PushOptions { ttl_ns, delay_ns, .. } = wishes.options;
-        if ttl_ns == 0 && delay_ns == 0 && key.is_none() {
-            return self.line_up(queue, message);
-        }
-        let at = |wait: u64| if wait == 0 { 0 } else { wall.saturating_add(wait) };
-        let extra = Extra { expires: at(ttl_ns), ready_at: at(delay_ns), key: key.clone(), ..Extra::new() };
-        self.line_up_with(now, queue, message, extra)
     }
 
     /// Takes a push, or says why not. Nothing is changed before everything was checked.
@@ -253,7 +224,7 @@ impl<P: Payload> Broker<P> {
             self.check_log_has_room()?;
         }
         if let ([queue], [load]) = (queues, loads) {
-            if !self.check_room(turn, push, *queue, *load, tail)? {
+            if self.wants_room(pusher, *queue, *load) && !self.find_room(turn, push, *queue, *load, tail)? {
                 return Ok(());
             }
         } else {
@@ -280,12 +251,21 @@ impl<P: Payload> Broker<P> {
         let mut positions = Vec::with_capacity(if queues.len() == 1 { 0 } else { 8 * count });
         let mut logged = 0;
         let key = wishes.key.map(Rc::from);
+        let PushOptions { ttl_ns, delay_ns, .. } = wishes.options;
+        let plain = ttl_ns == 0 && delay_ns == 0 && key.is_none();
+        let at = |wait: u64| if wait == 0 { 0 } else { wall.saturating_add(wait) };
+        let (expires, ready_at) = (at(ttl_ns), at(delay_ns));
         let ext_len = if single { header.ext_len } else { 0 };
         for piece in wishes.pieces(header, tail.bytes()) {
             let queue = queues[piece.queue];
             let cut = if single { tail.clone() } else { tail.cut(piece.start, piece.end) };
             let message = Message::new(cut.keep(), user, wall, piece.priority, ext_len, in_memory);
-            let message = self.enter_piece(turn.now, queue, wishes, &key, wall, message);
+            let message = if plain {
+                self.line_up(queue, message)
+            } else {
+                let extra = Extra { expires, ready_at, key: key.clone(), ..Extra::new() };
+                self.line_up_with(turn.now, queue, message, extra)
+            };
             let position = self.queues.messages[message].position;
             if first == 0 {
                 first = position;

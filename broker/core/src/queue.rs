@@ -9,9 +9,10 @@ use crate::dedupe::Mark;
 use crate::group::Group;
 use crate::handle::Loss;
 use crate::lease::Lease;
-use crate::list::List;
+use crate::list::{Links, List};
 use crate::message::{DELIVERIES_MAX, Due, Extra, Message, STATES, State};
 use crate::record::{Delivered, Place, QueueMade, Record};
+use crate::siphash::SipHash;
 use crate::slab::{NONE, Slab};
 use crate::storage::Thing;
 use crate::timers::Timers;
@@ -44,6 +45,9 @@ pub(crate) struct Queues<P> {
     pub(crate) clock: Timers<Due>,
     /// Bytes of all messages.
     pub(crate) bytes: u64,
+    /// What the half of a lease's id that cannot be guessed is made from: a secret, and the incarnation, so
+    /// that a secret used twice gives no lease twice.
+    pub(crate) lease_secrets: SipHash,
     /// Leases given out by this incarnation.
     pub(crate) leases_given: u64,
     /// Whether [`Broker::settle_queues`] has something to do.
@@ -119,7 +123,7 @@ pub(crate) struct QueueCounts {
 const QUEUE_COST: usize = 96;
 
 impl<P> Queues<P> {
-    pub(crate) fn new(declared: Vec<QueueSettings>) -> Self {
+    pub(crate) fn new(declared: Vec<QueueSettings>, lease_secrets: SipHash) -> Self {
         Self {
             declared,
             table: Slab::new(),
@@ -132,6 +136,7 @@ impl<P> Queues<P> {
             marks: Slab::new(),
             clock: Timers::new(),
             bytes: 0,
+            lease_secrets,
             leases_given: 0,
             stirred: false,
             due: Vec::new(),
@@ -220,11 +225,11 @@ impl Queue {
         }
     }
 
-    /// Takes a message out of the list of its priority.
+    /// A message that had these links goes out of the list of its priority.
     #[inline(always)]
-    pub(crate) fn leave_ready<P>(&mut self, messages: &mut Slab<Message<P>>, message: u32, priority: usize) {
+    pub(crate) fn leave_ready<P>(&mut self, messages: &mut Slab<Message<P>>, links: Links, priority: usize) {
         let list = &mut self.ready[priority];
-        list.remove(messages, message, |message| &mut message.by_state);
+        list.close(messages, links, |message| &mut message.by_state);
         if list.is_empty() {
             self.ready_bits &= !(1 << priority);
         }
@@ -237,6 +242,21 @@ impl Queue {
         self.states[state as usize] += 1;
         self.leased_bytes -= if before == State::Leased { bytes } else { 0 };
         self.leased_bytes += if state == State::Leased { bytes } else { 0 };
+    }
+
+    /// A new message comes behind all others, ready if it is stored; its lists take it in next.
+    #[inline(always)]
+    pub(crate) fn enter<P: Payload>(&mut self, message: &mut Message<P>) {
+        self.position += 1;
+        self.bytes += message.tail.len() as u64;
+        self.counts.pushed += 1;
+        message.position = self.position;
+        message.by_queue = self.all.end();
+        if message.stored {
+            message.state = State::Ready;
+            message.by_state = self.ready[usize::from(message.priority())].end();
+        }
+        self.states[message.state as usize] += 1;
     }
 
     /// A message of so many bytes that was in this state has left.
@@ -623,22 +643,30 @@ impl<P: Payload> Broker<P> {
     }
 
     /// The queue that a handle is on, if it has the rights and the queue is still there.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn queue_by(&self, handle: u32, rights: Rights) -> Result<u32, Refusal> {
+        let grip = &self.handles[handle];
+        let it = &self.objects[grip.object];
+        if it.kind == ObjectKind::Queue && it.body != NONE && grip.rights.contains(rights) {
+            return Ok(it.body);
+        }
+        Err(self.no_queue(handle, rights))
+    }
+
+    /// Which of the conditions of [`Self::queue_by`] does not hold.
+    #[cold]
+    fn no_queue(&self, handle: u32, rights: Rights) -> Refusal {
         let grip = &self.handles[handle];
         let it = &self.objects[grip.object];
         if it.kind != ObjectKind::Queue {
             let message = format!("the handle is on a {}, not on a queue", it.kind.as_str());
-            return Err((Outcome::Invalid, message));
+            return (Outcome::Invalid, message);
         }
         if it.body == NONE {
-            return Err((Outcome::HandleRevoked, "the queue was deleted".to_string()));
+            return (Outcome::HandleRevoked, "the queue was deleted".to_string());
         }
-        if !grip.rights.contains(rights) {
-            let message = format!("the handle has the rights {:?}; this takes {rights:?}", grip.rights);
-            return Err((Outcome::Denied, message));
-        }
-        Ok(it.body)
+        let message = format!("the handle has the rights {:?}; this takes {rights:?}", grip.rights);
+        (Outcome::Denied, message)
     }
 
     /// An empty or small answer of the broker's own to a call on a queue that was not entered.

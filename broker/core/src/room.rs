@@ -105,7 +105,7 @@ impl<P: Payload> Broker<P> {
     }
 
     /// Whether a user may have so much more in queues.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn check_queued_quota(&self, user: u32, uid: u32, load: Load) -> Result<(), Refusal> {
         let it = &self.users[user];
         let (queued, bytes) = (u64::from(it.queued) + load.count, it.queued_bytes + load.bytes);

@@ -5,8 +5,10 @@
 //! delivery, nobody sees more than the hashes of leases that are its own, and nothing is known to be gained
 //! from those.
 
+use serde::{Deserialize, Serialize};
+
 /// A hash of two words, the first of which it has taken in.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) struct SipHash([u64; 4]);
 
 impl SipHash {

@@ -56,6 +56,9 @@ impl<'a> Wishes<'a> {
     /// Reads the extensions of a push.
     pub(crate) fn of(header: &Header, bytes: &'a [u8]) -> Result<Self, Refusal> {
         use extension_type::{GROUP, METHOD_NAME, PRODUCER, PUSH, QUEUES};
+        if header.ext_len == 0 {
+            return Ok(Self::default());
+        }
         let invalid = |message: &str| (Outcome::Invalid, message.to_string());
         let tail = Tail::of(header, bytes);
         check_extensions(&tail, &[METHOD_NAME, PUSH, GROUP, PRODUCER, QUEUES])?;
@@ -101,8 +104,17 @@ impl<'a> Wishes<'a> {
         Pieces { one: None, parts: Parts::of(payload), at: bytes.len() - payload.len(), priority }
     }
 
-    /// What of a batch each queue gets, or why it is none.
+    /// What of a push each queue gets; why not, if it says that it is a batch and is none.
+    #[inline(always)]
     pub(crate) fn weigh(&self, header: &Header, bytes: &[u8], loads: &mut [Load]) -> Result<(), Refusal> {
+        if header.flags & flags::BATCH == 0 {
+            loads[0] = Load { count: 1, bytes: bytes.len() as u64 };
+            return Ok(());
+        }
+        self.weigh_batch(header, bytes, loads)
+    }
+
+    fn weigh_batch(&self, header: &Header, bytes: &[u8], loads: &mut [Load]) -> Result<(), Refusal> {
         let payload = Tail::of(header, bytes).payload;
         let (mut count, mut whole) = (0, 0);
         let mut sound = true;
