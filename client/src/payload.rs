@@ -25,11 +25,7 @@ enum Repr {
         bytes: Inline,
     },
     /// `bytes[start..end]`; what is around it is left over from the frame it came in.
-    Heap {
-        bytes: Vec<u8>,
-        start: usize,
-        end: usize,
-    },
+    Heap { bytes: Vec<u8>, start: usize, end: usize },
 }
 
 /// Aligned, so that copies of it are of whole words that were written as whole words.

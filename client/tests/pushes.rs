@@ -63,7 +63,8 @@ fn messages_of_all_kinds_come_into_the_queue_in_order_and_each_learns_its_positi
     let mut pipeline = jobs.pipeline(100).expect("opened");
     let mut ends = Ends::new();
     // Long ones and those with options go alone, between short ones.
-    let payload = |tag: u64| vec![tag as u8; if tag % 41 == 0 { 70_000 } else { tag as usize % 300 }];
+    let payload =
+        |tag: u64| vec![tag as u8; if tag.is_multiple_of(41) { 70_000 } else { tag as usize % 300 }];
     for tag in 0..1000 {
         while pipeline.is_full() {
             wait(&mut pipeline, &mut ends);
@@ -78,7 +79,7 @@ fn messages_of_all_kinds_come_into_the_queue_in_order_and_each_learns_its_positi
             _ => pipeline.submit(tag, &payload),
         }
         .expect("submitted");
-        if tag % 97 == 0 {
+        if tag.is_multiple_of(97) {
             pipeline.flush();
         }
     }
