@@ -110,7 +110,10 @@ fn a_priority_needs_no_push_of_its_own_and_is_kept() {
         ends.remove(&9).expect("its end").expect_err("too high").outcome
     });
     assert_eq!(error.expect("the broker says so"), Outcome::Invalid);
-    let popped: Vec<(u8, u64)> = (0..4)
+    // Also where it is the only one.
+    pipeline.submit_message(4, jobs.message(&[12]).priority(12)).expect("submitted");
+    settle(&mut pipeline, &mut Ends::new());
+    let popped: Vec<(u8, u64)> = (0..5)
         .map(|_| {
             let job = jobs.pop().expect("a job");
             assert_eq!(job.payload(), [job.priority()]);
@@ -119,7 +122,7 @@ fn a_priority_needs_no_push_of_its_own_and_is_kept() {
             popped
         })
         .collect();
-    assert_eq!(popped, [(31, 2), (31, 4), (7, 3), (0, 1)]);
+    assert_eq!(popped, [(31, 2), (31, 4), (12, 5), (7, 3), (0, 1)]);
 }
 
 #[test]
