@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use common::World;
-use common::peer::{Peer, against};
+use common::peer::{Peer, against, one_after_the_other};
 use switchboard::{CallError, Outcome, Overflow, PushPipeline, Pushed, Queue, Reconnect};
 use switchboard_protocol::queue::{PushOptions, QueueInfo, QueueMethod};
 use switchboard_protocol::{
@@ -440,5 +440,32 @@ fn a_queue_that_became_smaller_is_asked_again() {
             settle(&mut pipeline, &mut ends);
             assert_eq!(outcomes(&ends), [(outcome, 3)]);
         }
+    });
+}
+
+#[test]
+fn on_a_new_connection_it_goes_on_and_what_was_lost_is_told() {
+    let first = |mut peer: Peer| {
+        open(&mut peer, 10_000);
+        let (_, payload) = push(&mut peer);
+        assert_eq!(parts(&payload).len(), 3);
+    };
+    let second = |mut peer: Peer| {
+        peer.open();
+        let (call, payload) = push(&mut peer);
+        assert_eq!(parts(&payload).len(), 2);
+        peer.say(Header { seq: 8, ..reply(&call) }, b"");
+    };
+    one_after_the_other(vec![first, second], |board| {
+        let mut pipeline = board.queue("acme.jobs").pipeline(10).expect("opened");
+        let mut ends = Ends::new();
+        for tags in [0..3, 3..5] {
+            for tag in tags {
+                pipeline.submit(tag, b"job").expect("submitted");
+            }
+            settle(&mut pipeline, &mut ends);
+        }
+        assert_eq!(outcomes(&ends), [(Some(Outcome::PeerDied), 3), (None, 2)]);
+        assert_eq!(ends[&4].as_ref().expect("pushed").position, 9);
     });
 }
