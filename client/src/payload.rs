@@ -20,15 +20,12 @@ pub struct Payload(Repr);
 
 enum Repr {
     Inline {
-        len: u8,
+        /// A whole word: with less, copies of it begin in the middle of one, and wait for both.
+        len: usize,
         bytes: Inline,
     },
     /// `bytes[start..end]`; what is around it is left over from the frame it came in.
-    Heap {
-        bytes: Vec<u8>,
-        start: usize,
-        end: usize,
-    },
+    Heap { bytes: Vec<u8>, start: usize, end: usize },
 }
 
 /// Aligned, so that copies of it are of whole words that were written as whole words.
@@ -91,7 +88,7 @@ impl Payload {
         if bytes.len() <= INLINE_BYTES {
             let mut inline = Inline([0; INLINE_BYTES]);
             inline.0[..bytes.len()].copy_from_slice(bytes);
-            return Self(Repr::Inline { len: bytes.len() as u8, bytes: inline });
+            return Self(Repr::Inline { len: bytes.len(), bytes: inline });
         }
         Self::copy_long(bytes)
     }
@@ -116,7 +113,7 @@ impl Payload {
     #[inline]
     pub fn as_slice(&self) -> &[u8] {
         match &self.0 {
-            Repr::Inline { len, bytes } => &bytes.0[..usize::from(*len)],
+            Repr::Inline { len, bytes } => &bytes.0[..*len],
             Repr::Heap { bytes, start, end } => &bytes[*start..*end],
         }
     }
@@ -124,7 +121,7 @@ impl Payload {
     /// The bytes as a vector of their own.
     pub fn into_vec(mut self) -> Vec<u8> {
         match std::mem::replace(&mut self.0, Repr::Inline { len: 0, bytes: Inline([0; INLINE_BYTES]) }) {
-            Repr::Inline { len, bytes } => bytes.0[..usize::from(len)].to_vec(),
+            Repr::Inline { len, bytes } => bytes.0[..len].to_vec(),
             Repr::Heap { mut bytes, start, end } => {
                 bytes.truncate(end);
                 if start > 0 {

@@ -38,8 +38,8 @@ use crate::{CallError, Context, PushBuilder, Pushed, Queue};
 /// ```
 ///
 /// *Order.* Messages come into the queue in the order in which they are submitted; only a push that is
-/// refused, or that waits for room and then ends otherwise, leaves a gap. Ends of neighbours come in
-/// order; with messages of different kinds of end between them, an end may overtake another.
+/// refused, or that waits for room and then ends otherwise, leaves a gap. Their ends come in that order
+/// too, but a refusal may overtake what is still being made safe.
 ///
 /// *Every message ends exactly once*, whatever becomes of the queue, the connection and the broker, as
 /// long as the pipeline is waited for.

@@ -1,4 +1,5 @@
 //! Topics, queues and events for tasks, against a scripted broker.
+#![cfg(feature = "tokio")]
 
 mod common;
 

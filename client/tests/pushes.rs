@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use common::World;
-use common::peer::{Peer, against};
+use common::peer::{Peer, against, one_after_the_other};
 use switchboard::{CallError, Outcome, Overflow, PushPipeline, Pushed, Queue, Reconnect};
 use switchboard_protocol::queue::{PushOptions, QueueInfo, QueueMethod};
 use switchboard_protocol::{
@@ -79,7 +79,7 @@ fn messages_of_all_kinds_come_into_the_queue_in_order_and_each_learns_its_positi
             _ => pipeline.submit(tag, &payload),
         }
         .expect("submitted");
-        if tag % 97 == 0 {
+        if tag.is_multiple_of(97) {
             pipeline.flush();
         }
     }
@@ -110,7 +110,10 @@ fn a_priority_needs_no_push_of_its_own_and_is_kept() {
         ends.remove(&9).expect("its end").expect_err("too high").outcome
     });
     assert_eq!(error.expect("the broker says so"), Outcome::Invalid);
-    let popped: Vec<(u8, u64)> = (0..4)
+    // Also where it is the only one.
+    pipeline.submit_message(4, jobs.message(&[12]).priority(12)).expect("submitted");
+    settle(&mut pipeline, &mut Ends::new());
+    let popped: Vec<(u8, u64)> = (0..5)
         .map(|_| {
             let job = jobs.pop().expect("a job");
             assert_eq!(job.payload(), [job.priority()]);
@@ -119,7 +122,7 @@ fn a_priority_needs_no_push_of_its_own_and_is_kept() {
             popped
         })
         .collect();
-    assert_eq!(popped, [(31, 2), (31, 4), (7, 3), (0, 1)]);
+    assert_eq!(popped, [(31, 2), (31, 4), (12, 5), (7, 3), (0, 1)]);
 }
 
 #[test]
@@ -437,5 +440,32 @@ fn a_queue_that_became_smaller_is_asked_again() {
             settle(&mut pipeline, &mut ends);
             assert_eq!(outcomes(&ends), [(outcome, 3)]);
         }
+    });
+}
+
+#[test]
+fn on_a_new_connection_it_goes_on_and_what_was_lost_is_told() {
+    let first = |mut peer: Peer| {
+        open(&mut peer, 10_000);
+        let (_, payload) = push(&mut peer);
+        assert_eq!(parts(&payload).len(), 3);
+    };
+    let second = |mut peer: Peer| {
+        peer.open();
+        let (call, payload) = push(&mut peer);
+        assert_eq!(parts(&payload).len(), 2);
+        peer.say(Header { seq: 8, ..reply(&call) }, b"");
+    };
+    one_after_the_other(vec![first, second], |board| {
+        let mut pipeline = board.queue("acme.jobs").pipeline(10).expect("opened");
+        let mut ends = Ends::new();
+        for tags in [0..3, 3..5] {
+            for tag in tags {
+                pipeline.submit(tag, b"job").expect("submitted");
+            }
+            settle(&mut pipeline, &mut ends);
+        }
+        assert_eq!(outcomes(&ends), [(Some(Outcome::PeerDied), 3), (None, 2)]);
+        assert_eq!(ends[&4].as_ref().expect("pushed").position, 9);
     });
 }
