@@ -305,6 +305,32 @@ fn large_calls_of_a_pipeline_and_large_messages_keep_their_bytes_and_order() {
 }
 
 #[test]
+fn what_is_wrong_with_a_submitted_call_is_told_at_once_or_is_how_it_ends() {
+    let world = World::start();
+    let _server = world.echo("acme.echo");
+    let board = world.board();
+    let mut pipeline = board.service("acme.echo").pipeline(2).expect("opened");
+    // What can be told without the broker is told at once, and changes nothing.
+    let error = pipeline.submit(1, &vec![0; 300 << 20]).expect_err("more than a frame");
+    assert_eq!((error.outcome, pipeline.open()), (Outcome::TooLarge, 0), "{error}");
+    pipeline.submit(2, b"two").expect("staged");
+    pipeline.submit(3, b"three").expect("staged");
+    let error = pipeline.submit(4, b"four").expect_err("full");
+    assert_eq!((error.outcome, pipeline.open()), (Outcome::Busy, 2), "{error}");
+    // A short one is only sent by `wait`: what is wrong by then is how it ends, once for each.
+    board.close();
+    let mut ends = Vec::new();
+    while 0 < pipeline.open() {
+        pipeline.wait(|tag, end| ends.push((tag, end.expect_err("closed").outcome))).expect("none now");
+    }
+    ends.sort_unstable_by_key(|(tag, _)| *tag);
+    assert_eq!(ends, [(2, Outcome::PeerDied), (3, Outcome::PeerDied)]);
+    // A long one goes at once, and says so at once.
+    let error = pipeline.submit(5, &[0; 5000]).expect_err("closed");
+    assert_eq!((error.outcome, pipeline.open()), (Outcome::PeerDied, 0), "{error}");
+}
+
+#[test]
 fn large_payloads_in_both_directions_at_once_do_not_deadlock() {
     let world = World::start();
     let _server = world.board().serve("acme.echo").start(|request| Ok(request.take_payload()));

@@ -35,23 +35,25 @@ fn every_promise_holds_in_every_world() {
     };
     let middle = seeds.start + (seeds.end - seeds.start).div_ceil(2);
     let sum = |seeds: std::ops::Range<u64>| {
-        seeds.map(check).fold([0; 4], |sum, it| {
-            [sum[0] + it.inputs, sum[1] + it.ended, sum[2] + it.replies, sum[3] + it.received]
+        seeds.map(check).fold([0; 5], |sum, it| {
+            let it = [it.inputs, it.ended, it.replies, it.received, it.posted];
+            [0, 1, 2, 3, 4].map(|at| sum[at] + it[at])
         })
     };
-    let [inputs, ended, replies, received] = std::thread::scope(|scope| {
+    let [inputs, ended, replies, received, posted] = std::thread::scope(|scope| {
         let first = scope.spawn(|| sum(seeds.start..middle));
         let second = sum(middle..seeds.end);
         let first = first.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        [0, 1, 2, 3].map(|at| first[at] + second[at])
+        [0, 1, 2, 3, 4].map(|at| first[at] + second[at])
     });
     let worlds = seeds.end - seeds.start;
     println!(
-        "{worlds} worlds, {inputs} inputs: {ended} calls ended, {replies} of them by a reply, and {received} messages arrived"
+        "{worlds} worlds, {inputs} inputs: {ended} calls ended, {replies} of them by a reply, {received} messages arrived, and {posted} answers and items of topics, queues and events"
     );
     // A simulation in which nothing happens proves nothing.
     if 100 <= worlds {
         assert!(20 * worlds < replies && 20 * worlds < received, "the worlds are too quiet");
+        assert!(20 * worlds < posted, "too little is published and pushed");
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use switchboard_core::{Broker, Effect, Input, SendTail};
 use switchboard_protocol::control::{OnHandle, Operation};
+use switchboard_protocol::queue::QueueMethod;
 use switchboard_protocol::{Event, Header, Instant, Kind, PeerId, decode};
 use switchboard_tests::session_worlds::{Tamper, run};
 
@@ -362,8 +363,110 @@ fn a_reply_under_anothers_epoch() {
 fn a_change_that_a_watch_does_not_show() {
     must_be_seen("a lost change", || {
         losing(
-            |effect| matches!(effect, Effect::Send { header, .. } if header.kind == Kind::Item && header.handle == 0),
+            // Messages of topics have a number there.
+            |effect| matches!(effect, Effect::Send { header, .. } if header.kind == Kind::Item && (header.handle, header.deadline) == (0, 0)),
         )
+    });
+}
+
+#[test]
+fn a_message_that_a_subscriber_is_not_told_to_have_lost() {
+    must_be_seen("an unsaid loss", || {
+        // What was taken away of each stream: the items behind it move up, so that only positions tell.
+        let (mut taken, mut count) = (HashMap::<(PeerId, u64), u64>::new(), 0);
+        Box::new(Effecting(0, move |_, effects: &mut Effects| {
+            effects.retain_mut(|effect| {
+                let Effect::Send { to, header, .. } = effect else { return true };
+                let gone = taken.entry((*to, header.call)).or_default();
+                match header.kind {
+                    Kind::Item => {
+                        header.seq -= *gone;
+                        // Of a topic: no other item without a handle has a position.
+                        count += u64::from(header.handle == 0 && header.epoch != 0);
+                        let loses = header.handle == 0 && header.epoch != 0 && count % 7 == 0;
+                        *gone += u64::from(loses);
+                        !loses
+                    }
+                    Kind::Reply | Kind::Outcome => {
+                        *gone = 0;
+                        true
+                    }
+                    _ => true,
+                }
+            });
+        }))
+    });
+}
+
+#[test]
+fn an_ack_that_does_not_reach_the_queue() {
+    must_be_seen("a lost ack", || {
+        struct Unheard;
+        impl Tamper for Unheard {
+            fn handle(
+                &mut self,
+                core: &mut Core,
+                now: Instant,
+                input: Input<Vec<u8>>,
+                effects: &mut Effects,
+            ) {
+                match input {
+                    Input::Frame { from, header, tail }
+                        if header.kind == Kind::Call
+                            && (header.handle != 0, header.method) == (true, QueueMethod::Ack as u32)
+                            && tail.len() == 16 =>
+                    {
+                        // The core believes that its holder asked for something else.
+                        let status =
+                            Header { handle: 0, method: Operation::Status as u32, len: 64, ..header };
+                        core.handle(now, Input::Frame { from, header: status, tail: Vec::new() }, effects);
+                        for effect in effects {
+                            if let Effect::Send { header: reply, tail, .. } = effect
+                                && reply.kind == Kind::Reply
+                            {
+                                (reply.len, reply.handle) = (64, header.handle);
+                                *tail = SendTail::Empty;
+                            }
+                        }
+                    }
+                    input => core.handle(now, input, effects),
+                }
+            }
+        }
+        Box::new(Unheard)
+    });
+}
+
+#[test]
+fn a_message_that_two_consumers_get() {
+    must_be_seen("a message for two", || {
+        // Who was given a message, and which: given once more, to the next one who gets another.
+        let mut last: Option<(Header, Vec<u8>)> = None;
+        Box::new(Effecting(0, move |_, effects: &mut Effects| {
+            for effect in effects {
+                if let Effect::Send { header, tail: SendTail::Forward(bytes), .. } = effect
+                    && matches!(header.kind, Kind::Item | Kind::Reply)
+                    && header.caller != 0
+                    && header.epoch != 0
+                    && header.handle > 3
+                {
+                    if let Some((before, payload)) = last.take() {
+                        let Header { method, deadline, len, ext_len, flags, .. } = before;
+                        *header = Header { method, deadline, len, ext_len, flags, ..*header };
+                        *bytes = payload;
+                    } else {
+                        last = Some((*header, bytes.clone()));
+                    }
+                }
+            }
+        }))
+    });
+}
+
+#[test]
+fn a_message_under_the_number_of_another() {
+    must_be_seen("a wrong number", || {
+        changing(Kind::Reply, |header| header.seq += u64::from(header.seq != 0))
     });
 }
 

@@ -493,7 +493,7 @@ impl<P: Payload> Broker<P> {
     #[doc(hidden)]
     pub fn is_empty(&self) -> bool {
         self.connections == 0
-            && self.objects.iter().all(|(_, object)| object.user == NONE)
+            && self.objects.iter().all(|(_, object)| object.user == NONE || object.kind == ObjectKind::Queue)
             && self.topics.subscriptions.is_empty()
             && self.topics.pending.is_empty()
             && self.topics.held.is_empty()

@@ -156,9 +156,9 @@ impl<P> Queues<P> {
         self.bytes
     }
 
-    /// Whether there is nothing of any queue.
+    /// Whether there is nothing of any queue but those that are configured.
     pub(crate) fn is_empty(&self) -> bool {
-        self.table.is_empty()
+        self.table.iter().all(|(_, queue)| queue.declared)
             && self.messages.is_empty()
             && self.extras.is_empty()
             && self.groups.is_empty()

@@ -33,6 +33,8 @@ impl<P: Payload> Broker<P> {
             }
             // Whoever holds it: one that is on its way may arrive before the frame is looked at.
             Kind::Call | Kind::Send => match self.handles.find(header.handle) {
+                // How many messages are not delivered is told (SPEC 4.9).
+                None if header.kind == Kind::Send => batch,
                 None => Reads::Head,
                 Some(handle) => match self.objects[self.handles[handle].object].kind {
                     ObjectKind::Service | ObjectKind::Topic => batch,

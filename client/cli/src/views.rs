@@ -17,7 +17,8 @@ use crate::output::{Output, printable};
 pub(crate) struct NameView {
     pub(crate) name: String,
     pub(crate) kind: &'static str,
-    pub(crate) mode: &'static str,
+    /// Of a service: what else there is has no owner.
+    pub(crate) mode: Option<&'static str>,
     pub(crate) owned: bool,
     pub(crate) epoch: u64,
     pub(crate) owner: Option<String>,
@@ -34,7 +35,7 @@ impl From<NameInfo> for NameView {
         let owned = info.owner != 0;
         Self {
             kind: kind(info.kind),
-            mode: mode(info.mode),
+            mode: (info.kind == ObjectKind::Service as u8).then(|| mode(info.mode)),
             owned,
             epoch: info.epoch,
             owner: owned.then(|| peer(info.owner)),

@@ -82,6 +82,11 @@ fn a_late_subscriber_gets_what_the_topic_keeps() {
     let site = Site::configured("[topic.\"acme.kept\"]\nretain = true\nhistory = 3\n");
     let list = site.run(&["list", "--kind", "topic"]).ok();
     assert!(list.contains("acme.kept"), "a configured topic is there: {list}");
+    let row = list.lines().find(|line| line.starts_with("acme.kept")).expect("its row");
+    let cells: Vec<&str> = row.split_whitespace().collect();
+    assert_eq!(cells[1..3], ["topic", "-"], "only a service is exclusive, or a pool");
+    let one = site.run(&["list", "acme.kept", "--json"]).ok();
+    assert!(one.contains("\"mode\":null"), "{one}");
     site.feed(&["pub", "acme.kept", "--lines"], "one\ntwo\nthree\nfour\n").ok();
     let sub = |words: &[&str]| site.run(&[&["sub", "acme.kept", "--timeout", "20s"], words].concat()).ok();
     assert_eq!(sub(&["--history", "1", "--count", "1"]), "acme.kept\tfour\n");

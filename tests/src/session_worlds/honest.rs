@@ -1,9 +1,11 @@
 //! A program that keeps the rules, over the session of the client library: it opens, serves, calls,
 //! sends, watches and passes handles by chance, and knows what must come of it.
 
+mod post;
+
 use std::collections::{BTreeMap, BTreeSet};
 
-use switchboard::session::{CallId, CallSpec, Event, Inbox, RequestId, SendSpec, Session};
+use switchboard::session::{Answer, CallId, CallSpec, Event, Inbox, RequestId, SendSpec, Session};
 use switchboard_protocol::control::{self, Operation, serve_flags};
 use switchboard_protocol::{
     Failure, HandleEntry, Header, Instant, ObjectKind, Outcome, PeerId, Verb, decode, flags, handle_flags,
@@ -13,6 +15,7 @@ use switchboard_protocol::{
 use super::Dice;
 use super::oracle::{DOMAIN, payload_of, uid_of};
 use super::rim::Rim;
+use post::{Post, Talk};
 
 /// The names of the world. The last is served by pools.
 pub(super) const NAMES: [&str; 4] = ["sim.a", "sim.b", "sim.deep.c", "sim.pool"];
@@ -39,6 +42,7 @@ pub(super) struct Honest {
     /// Bytes of sends that it has not dealt with, by serving handle.
     unread: Vec<(u64, u64)>,
     watch: Option<View>,
+    post: Post,
     /// Ends of calls that the program was told.
     pub(super) ended: u64,
     pub(super) received: u64,
@@ -53,6 +57,7 @@ enum Doing {
     Close,
     Watch(CallId),
     Other(CallId),
+    Talk(Talk),
 }
 
 /// A request that it serves.
@@ -72,8 +77,8 @@ struct View {
 
 /// What an event meant, without the frame that it came in.
 enum News {
-    Ended(u64, Result<(Vec<u8>, Vec<HandleEntry>), Outcome>),
-    Item(u64, Vec<u8>, Vec<HandleEntry>),
+    Ended(u64, Result<(Header, Vec<u8>, Vec<HandleEntry>), Outcome>),
+    Item(u64, Header, Vec<u8>, Vec<HandleEntry>),
     Request(Asked, Vec<HandleEntry>),
     Message(u64, u64, Vec<HandleEntry>),
     Revoked(u64),
@@ -96,6 +101,7 @@ impl Honest {
             requests: Vec::new(),
             unread: Vec::new(),
             watch: None,
+            post: Post::default(),
             ended: 0,
             received: 0,
             replies: 0,
@@ -132,6 +138,7 @@ impl Honest {
         self.requests.clear();
         self.unread.clear();
         self.watch = None;
+        self.post = Post::default();
         Ok(())
     }
 
@@ -180,10 +187,13 @@ impl Honest {
         let event = self.session.handle(clock, frame).map_err(|error| wrong(&error))?;
         Ok(Some(match event {
             Some(Event::Ended { tag, end: Ok(answer) }) => {
-                News::Ended(tag, Ok((answer.frame.payload().to_vec(), answer.frame.handles())))
+                let Answer { frame, .. } = answer;
+                News::Ended(tag, Ok((frame.header, frame.payload().to_vec(), frame.handles())))
             }
             Some(Event::Ended { tag, end: Err(error) }) => News::Ended(tag, Err(error.outcome)),
-            Some(Event::Item { tag, frame }) => News::Item(tag, frame.payload().to_vec(), frame.handles()),
+            Some(Event::Item { tag, frame }) => {
+                News::Item(tag, frame.header, frame.payload().to_vec(), frame.handles())
+            }
             Some(Event::Request { request, frame, .. }) => {
                 let streamed = frame.header.flags & flags::STREAM != 0;
                 let asked = Asked { id: request, uid: uid_of(frame.payload()), streamed };
@@ -207,11 +217,12 @@ impl Honest {
                 self.ended += 1;
                 self.finish(tag, &doing, end)?;
             }
-            News::Item(tag, payload, handles) => {
+            News::Item(tag, header, payload, handles) => {
                 self.keep(&handles);
                 match self.doing.get(&tag) {
                     Some(Doing::Watch(_)) => self.see(&payload)?,
-                    Some(Doing::Call { streamed: true, .. }) => {}
+                    Some(Doing::Call { streamed: true, .. } | Doing::Talk(Talk::Subscribe(_))) => {}
+                    Some(Doing::Talk(Talk::Pop(_, queue))) => self.post.got(*queue, &header),
                     _ => return Err(format!("an item of call {tag}, which takes none")),
                 }
             }
@@ -230,6 +241,7 @@ impl Honest {
             News::Revoked(handle) => {
                 self.handles.retain(|&held| held != handle);
                 self.servings.retain(|&held| held != handle);
+                self.post.lose(handle);
             }
             News::Over => {
                 // The broker has said goodbye; the link goes down by itself.
@@ -248,12 +260,12 @@ impl Honest {
         &mut self,
         tag: u64,
         doing: &Doing,
-        end: Result<(Vec<u8>, Vec<HandleEntry>), Outcome>,
+        end: Result<(Header, Vec<u8>, Vec<HandleEntry>), Outcome>,
     ) -> Result<(), String> {
         if let Doing::Watch(_) = doing {
             self.watch = None;
         }
-        let Ok((payload, handles)) = end else { return Ok(()) };
+        let Ok((header, payload, handles)) = end else { return Ok(()) };
         match doing {
             Doing::Call { .. } => {
                 self.keep(&handles);
@@ -273,7 +285,14 @@ impl Honest {
                     self.handles.push(served.reference);
                 }
             }
-            Doing::Close | Doing::Watch(_) | Doing::Other(_) => {}
+            Doing::Talk(Talk::Open(kind)) => {
+                let opened: control::Opened = decode(&payload).ok_or("a body that is no Opened")?;
+                self.post.opened(*kind, opened.handle);
+            }
+            Doing::Talk(Talk::Close(handle)) => self.post.lose(*handle),
+            // The end of a stream is no message.
+            Doing::Talk(Talk::Pop(_, queue)) => self.post.got(*queue, &header),
+            Doing::Close | Doing::Watch(_) | Doing::Other(_) | Doing::Talk(_) => {}
         }
         Ok(())
     }
@@ -352,7 +371,7 @@ impl Honest {
             1 => clock + dice.below(400_000),
             _ => clock + dice.below(60_000_000),
         };
-        match dice.below(40) {
+        match dice.below(48) {
             0..=2 => {
                 let both = Verb::Call.right() | Verb::Delegate.right();
                 let behalf = dice.pick(&self.requests.iter().map(|r| r.id.to_wire()).collect::<Vec<_>>());
@@ -468,6 +487,10 @@ impl Honest {
                     self.control(tag, Operation::List, &body, 0);
                 }
             },
+            40.. => {
+                let deadline = soon(dice);
+                self.talk(dice, tag, deadline);
+            }
             39 if dice.one_in(4) => self.sleeps_until = Instant(now.0 + dice.below(30_000_000)),
             _ => {}
         }
@@ -548,12 +571,13 @@ impl Honest {
     // --- when all has to come to rest ---
 
     /// Does what it owes to others, and nothing new.
-    pub(super) fn wind_down(&mut self, round: u64) {
+    pub(super) fn wind_down(&mut self, round: u64, uids: &mut u64) {
         self.sleeps_until = Instant(0);
         for Asked { id, uid, .. } in std::mem::take(&mut self.requests) {
             self.session.answer(id, &payload_of(uid.unwrap_or(0), 16), &[]);
         }
         self.deal_with_messages(true);
+        self.wind_down_talks(round, uids);
         if round.is_multiple_of(40) {
             self.grant_watch(40);
         }
@@ -571,12 +595,12 @@ impl Honest {
     pub(super) fn is_done(&mut self) -> bool {
         self.session.output().is_empty()
             && self.requests.is_empty()
-            && self.doing.values().all(|doing| matches!(doing, Doing::Watch(_)))
+            && self.doing.values().all(Doing::goes_on)
     }
 
     /// What it waits for, for who asks why.
     pub(super) fn describe(&mut self, rim: &mut Rim) -> String {
-        let call = self.doing.iter().find(|(_, doing)| !matches!(doing, Doing::Watch(_))).map(|(tag, _)| tag);
+        let call = self.doing.iter().find(|(_, doing)| !doing.goes_on()).map(|(tag, _)| tag);
         let (written, requests) = (self.session.output().len(), self.requests.len());
         let link = self.peer.and_then(|peer| rim.socket(peer)).map(|link| link.describe());
         format!(
@@ -592,7 +616,7 @@ impl Honest {
 
     /// Whether a small message goes on each of its handles: no window may be used up for ever.
     pub(super) fn windows_are_free(&mut self, uids: &mut u64) -> Result<(), String> {
-        let handles: BTreeSet<u64> = self.handles.iter().copied().collect();
+        let handles: BTreeSet<u64> = self.handles.iter().chain(self.post.topics()).copied().collect();
         for handle in handles {
             if self.session.has_window(handle) {
                 *uids += 1;
@@ -608,9 +632,15 @@ impl Honest {
 }
 
 impl Doing {
+    /// Whether it goes on as long as the program does.
+    fn goes_on(&self) -> bool {
+        matches!(self, Self::Watch(_) | Self::Talk(Talk::Subscribe(_)))
+    }
+
     fn id(&self) -> Option<CallId> {
         match self {
             Self::Call { id, .. } | Self::Watch(id) | Self::Other(id) => Some(*id),
+            Self::Talk(talk) => talk.id(),
             // Forgetting these would leave handles behind of which this program does not know.
             Self::Open | Self::Serve | Self::Close => None,
         }

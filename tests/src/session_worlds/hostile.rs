@@ -4,15 +4,19 @@
 
 use std::collections::VecDeque;
 
-use switchboard_protocol::control::{self, Operation, serve_flags};
+use switchboard_protocol::control::{self, Open, Operation, serve_flags};
+use switchboard_protocol::queue::{Extend, LeaseId, Nack, Pop};
+use switchboard_protocol::signal::{Await, Raise};
+use switchboard_protocol::topic::Subscribe;
 use switchboard_protocol::{
     Decoder, Failure, HELLO_MAGIC, HandleEntry, Header, Hello, Kind, ObjectKind, PeerId, Rights, VERSION,
-    Verb, decode, encode, flags, write_frame,
+    Verb, decode, encode, flags, write_frame, write_part,
 };
 
 use super::Dice;
 use super::honest::NAMES;
 use super::oracle::{DOMAIN, payload_of};
+use super::post::{EVENT, LASTING, LOOSE, QUEUES};
 use super::rim::Rim;
 
 /// What it is for stands at the head of this file.
@@ -24,6 +28,7 @@ pub(super) struct Hostile {
     /// Words that it has seen: of handles, of requests, of whatever.
     handles: Vec<u64>,
     requests: Vec<u64>,
+    leases: Vec<LeaseId>,
     calls: u64,
     /// Reads nothing at all.
     deaf: bool,
@@ -41,6 +46,7 @@ impl Hostile {
             decoder: Decoder::default(),
             handles: Vec::new(),
             requests: Vec::new(),
+            leases: Vec::new(),
             calls: 0,
             deaf: false,
         }
@@ -88,6 +94,9 @@ impl Hostile {
         let bytes: Vec<u8> = link.to_client.drain(..count).collect();
         self.decoder.push(&bytes);
         while let Ok(Some((header, tail))) = self.decoder.next() {
+            if matches!(header.kind, Kind::Item | Kind::Reply) && header.caller != 0 && header.epoch != 0 {
+                self.leases.push(LeaseId { low: header.epoch, high: header.caller });
+            }
             match header.kind {
                 Kind::Call => self.requests.push(header.call),
                 Kind::Reply => {
@@ -106,6 +115,8 @@ impl Hostile {
             let surplus = words.len().saturating_sub(MEMORY);
             words.drain(..surplus);
         }
+        let surplus = self.leases.len().saturating_sub(MEMORY);
+        self.leases.drain(..surplus);
     }
 
     /// Something nasty, or something innocent to be nasty with.
@@ -130,9 +141,9 @@ impl Hostile {
             ..Header::new(Kind::Call)
         };
         let start = self.out.len();
-        match dice.below(26) {
+        match dice.below(36) {
             0 | 1 => {
-                let body = control::Open {
+                let body = Open {
                     name: NAMES[dice.index(NAMES.len())].into(),
                     kind: ObjectKind::Service as u8,
                     rights: (Verb::Call.right() | Verb::Delegate.right()).0,
@@ -250,6 +261,69 @@ impl Hostile {
             25 if dice.one_in(6) => {
                 let garbage: Vec<u8> = (0..64 + dice.below(100)).map(|_| dice.roll() as u8).collect();
                 self.out.extend(garbage);
+            }
+            26..=28 => {
+                let rights = |verbs: [Verb; 2]| (verbs[0].right() | verbs[1].right()).0;
+                let topics = (ObjectKind::Topic, rights([Verb::Publish, Verb::Subscribe]));
+                let queues = (ObjectKind::Queue, rights([Verb::Push, Verb::Pop]));
+                let events = (ObjectKind::Event, rights([Verb::Signal, Verb::Subscribe]));
+                let names = [LASTING[0], LASTING[1], LOOSE, QUEUES[0], QUEUES[1], QUEUES[2], EVENT];
+                let at = dice.index(names.len());
+                let (kind, rights) = [topics, topics, topics, queues, queues, queues, events][at];
+                let body = Open { name: names[at].into(), kind: kind as u8, rights, on_behalf_of: 0 };
+                self.frame(control(Operation::Open, call), &[], &encode(&body));
+            }
+            29 => {
+                let pattern = if dice.one_in(2) { "msg.**" } else { "" };
+                let body = Subscribe {
+                    handle: if pattern.is_empty() { handle } else { 0 },
+                    pattern: pattern.into(),
+                    policy: dice.below(5) as u8,
+                    messages: dice.below(4) as u32,
+                    bytes: dice.below(2000) as u32,
+                    history: dice.below(10) as u32,
+                };
+                let header = Header { flags: flags::STREAM, ..control(Operation::Subscribe, call) };
+                self.frame(header, &[], &encode(&body));
+                let seq = [0, 3, u64::MAX][dice.index(3)];
+                self.frame(Header { call, seq, ..Header::new(Kind::Credit) }, &[], &[]);
+            }
+            30..=34 => {
+                // Any method of any kind of object with any body.
+                let made_up = LeaseId { low: dice.roll(), high: dice.roll() };
+                let lease = dice.pick(&self.leases).unwrap_or(made_up);
+                let mut batch = Vec::new();
+                for _ in 0..dice.below(4) {
+                    write_part(&mut batch, dice.below(40) as u32, b"hostile");
+                }
+                let bodies = [
+                    batch,
+                    encode(&Pop { lease: dice.below(4) as u8, lease_ns: dice.below(50_000_000) }),
+                    lease.to_bytes().repeat(1 + dice.index(2)),
+                    encode(&Nack { lease, how: dice.below(4) as u8, delay_ns: dice.below(9_000_000) }),
+                    encode(&Extend { lease, by_ns: dice.below(9_000_000) }),
+                    encode(&Raise { bits: 1 << dice.below(9) }),
+                    encode(&Await { mask: dice.below(256), pulses: dice.one_in(2) }),
+                    Vec::new(),
+                ];
+                let header = Header {
+                    handle,
+                    call,
+                    method: dice.below(10) as u32,
+                    flags: dice.below(8) as u8,
+                    ..Header::new(Kind::Call)
+                };
+                self.frame(header, &[], &bodies[dice.index(bodies.len())]);
+                if dice.one_in(2) {
+                    let seq = 1 + dice.below(5);
+                    self.frame(Header { call, seq, ..Header::new(Kind::Credit) }, &[], &[]);
+                }
+            }
+            35 => {
+                let flags = if dice.one_in(2) { flags::BATCH } else { 0 };
+                let header = Header { handle, call: uid, flags, ..Header::new(Kind::Send) };
+                let body: Vec<u8> = (0..dice.below(60)).map(|_| dice.roll() as u8).collect();
+                self.frame(header, &[], &body);
             }
             _ => {}
         }

@@ -13,6 +13,7 @@ mod dice;
 mod honest;
 mod hostile;
 mod oracle;
+mod post;
 mod rim;
 mod tamper;
 mod world;

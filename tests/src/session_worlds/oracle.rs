@@ -8,9 +8,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use switchboard_core::{Effect, Input, SendTail};
 use switchboard_protocol::control::{self, Operation};
 use switchboard_protocol::{
-    Event, Failure, GoodbyeReason, HandleEntry, Header, Instant, Kind, Outcome, PeerId, Rights, Tail, Verb,
-    decode, padded,
+    Event, Failure, GoodbyeReason, HandleEntry, Header, Instant, Kind, ObjectKind, Outcome, PeerId, Rights,
+    Tail, Verb, decode, padded,
 };
+
+use super::post::{Post, kind_of};
 
 /// A message says which one it is, and this of it, so that one whose bits were changed says nothing.
 fn mark(uid: u64) -> [u8; 8] {
@@ -138,6 +140,9 @@ pub struct Oracle {
     servings: HashMap<u64, Serving>,
     names: BTreeMap<String, Object>,
     objects: Object,
+    /// Objects that are no services, with their names.
+    others: HashMap<Object, (ObjectKind, String)>,
+    pub(super) post: Post,
     deadlines: BTreeSet<(u64, u64)>,
     /// The last message of each handle, server and priority.
     order: HashMap<(u64, u64, u8), u64>,
@@ -163,6 +168,8 @@ impl Oracle {
             servings: HashMap::new(),
             names: BTreeMap::new(),
             objects: 0,
+            others: HashMap::new(),
+            post: Post::default(),
             deadlines: BTreeSet::new(),
             order: HashMap::new(),
             index: 0,
@@ -264,6 +271,7 @@ impl Oracle {
         gone.balance.clear();
         gone.controls.clear();
         gone.calls.clear();
+        self.post.leave(peer);
         self.lose_track(|message| message.sender == peer);
         self.requests.retain(|_, request| request.server != peer);
         self.grips.retain(|_, grip| grip.holder != peer);
@@ -287,6 +295,12 @@ impl Oracle {
                         credit: 0,
                         items: 0,
                     };
+                    if control.operation == Some(Operation::Subscribe) && peer.balance[&header.call] == 1 {
+                        let Self { grips, others, post, .. } = self;
+                        let of = |object: Object| others.get(&object).map(|(_, name)| name.clone());
+                        let held = |handle| grips.get(&handle).filter(|grip: &&Grip| grip.holder == from);
+                        post.subscribe(from, header.call, tail.payload, |handle| of(held(handle)?.object?));
+                    }
                     // A second one under the same id is refused; what is kept is the first.
                     peer.controls.entry(header.call).or_insert(control);
                 } else {
@@ -306,7 +320,8 @@ impl Oracle {
             }
             Kind::Credit => {
                 let peer = self.peers.get_mut(&from).expect("a peer that is connected");
-                if let Some(control) = peer.controls.get_mut(&header.call) {
+                if self.post.credit(from, header) {
+                } else if let Some(control) = peer.controls.get_mut(&header.call) {
                     control.credit = control.credit.saturating_add(header.seq);
                 } else if let Some(message) =
                     peer.calls.get(&header.call).and_then(|uid| self.messages.get_mut(uid))
@@ -328,6 +343,12 @@ impl Oracle {
         cargo: Vec<Option<Object>>,
     ) {
         self.index += 1;
+        let grip = self.grips.get(&header.handle).filter(|grip| grip.holder == from);
+        if let Some((kind, name)) = grip.and_then(|grip| self.others.get(&grip.object?)) {
+            let peer = &self.peers[&from];
+            let fresh = peer.balance.get(&header.call) == Some(&1);
+            return self.post.frame(from, header, tail, *kind, name, fresh);
+        }
         let Some(uid) = uid_of(tail.payload) else { return };
         if let Some(known) = self.messages.get_mut(&uid) {
             known.spoiled = true;
@@ -504,7 +525,7 @@ impl Oracle {
             Kind::Call => self.request(now, to, header, &view, entries)?,
             Kind::Send => self.delivery(now, to, header, &view, entries)?,
             Kind::Reply | Kind::Outcome => self.end(now, to, header, &view, entries)?,
-            Kind::Item => self.item(to, header, entries)?,
+            Kind::Item => self.item(now, to, header, &view, entries)?,
             Kind::Event => self.event(to, header)?,
             Kind::Credit | Kind::Cancel => {}
             Kind::Hello => return Err("the broker says hello".into()),
@@ -663,8 +684,13 @@ impl Oracle {
             return Ok(());
         }
         if let Some(control) = peer.controls.remove(&header.call) {
+            self.post.end(now, to, header, view);
             return self.control_end(to, header, view, &control);
         }
+        if let Some(checked) = self.post.end(now, to, header, view) {
+            return checked;
+        }
+        let peer = self.known(to)?;
         let uid = peer.calls.remove(&header.call);
         self.take_in_answer(to, entries)?;
         let outcome = Outcome::from_wire(header.method);
@@ -722,6 +748,9 @@ impl Oracle {
                 let ask: control::Open = decode(&control.body).ok_or_else(malformed)?;
                 let opened: control::Opened = decode(view.payload).ok_or_else(malformed)?;
                 let object = self.object_of(&ask.name);
+                if kind_of(&ask) != ObjectKind::Service {
+                    self.others.insert(object, (kind_of(&ask), ask.name));
+                }
                 self.hold(to, opened.handle, Some(object), Rights(opened.rights))?;
             }
             Some(Operation::Narrow) => {
@@ -839,7 +868,17 @@ impl Oracle {
         Ok(())
     }
 
-    fn item(&mut self, to: PeerId, header: &Header, entries: &[HandleEntry]) -> Checked {
+    fn item(
+        &mut self,
+        now: Instant,
+        to: PeerId,
+        header: &Header,
+        view: &Tail<'_>,
+        entries: &[HandleEntry],
+    ) -> Checked {
+        if let Some(checked) = self.post.item(now, to, header, view) {
+            return checked;
+        }
         let peer = self.known(to)?;
         let (items, credit) = if let Some(control) = peer.controls.get_mut(&header.call) {
             control.items += 1;
@@ -899,12 +938,15 @@ impl Oracle {
         for (id, peer) in self.peers.iter().filter(|(_, peer)| !peer.closing) {
             let streams = |word: &u64| {
                 let operation = peer.controls.get(word).and_then(|control| control.operation);
-                matches!(operation, Some(Operation::Watch | Operation::Monitor | Operation::Wait))
+                use Operation::{Monitor, Subscribe, Wait, Watch};
+                matches!(operation, Some(Watch | Monitor | Wait | Subscribe))
             };
             if let Some((word, _)) = peer.balance.iter().find(|(word, _)| !streams(word)) {
                 return Err(format!("call {word:#x} of {id} never ended"));
             }
         }
+        let there = self.peers.iter().filter(|(_, peer)| peer.honest && !peer.closing);
+        self.post.at_rest(&there.map(|(id, _)| *id).collect())?;
         let mut messages: Vec<_> = self.messages.iter().collect();
         messages.sort_unstable_by_key(|(uid, _)| **uid);
         for (uid, message) in messages {

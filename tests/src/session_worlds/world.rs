@@ -3,21 +3,29 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use switchboard_core::{Identity, Input, Limits, Policy, Rule, Settings, Subject, UserLimits};
+use switchboard_core::{
+    Identity, Input, Limits, Policy, QueueSettings, Rule, Settings, Subject, TopicSettings, UserLimits,
+};
 use switchboard_protocol::control;
-use switchboard_protocol::{Instant, Pattern, Verb};
+use switchboard_protocol::queue::{Overflow, QueueMethod};
+use switchboard_protocol::signal::{Await, SignalMethod};
+use switchboard_protocol::{
+    Decoder, HELLO_MAGIC, Header, Hello, Instant, Kind, Name, ObjectKind, Pattern, PeerId, VERSION, Verb,
+    decode, encode, write_frame,
+};
 
 use super::Dice;
 use super::honest::Honest;
 use super::hostile::Hostile;
 use super::oracle::Oracle;
+use super::post::{EVENT, LASTING, QUEUES};
 use super::rim::Rim;
 use super::tamper::Tamper;
 
 const HONEST: usize = 5;
 const HOSTILE: usize = 2;
 /// Steps by chance.
-const STEPS: u64 = 500;
+const STEPS: u64 = 600;
 /// Rounds in which everything must come to rest.
 const REST: u64 = 400;
 const AGEING_STEP: Duration = Duration::from_millis(5);
@@ -35,6 +43,8 @@ pub struct Summary {
     pub replies: u64,
     /// One-way messages that reached a program.
     pub received: u64,
+    /// Answers and items of topics, queues and events.
+    pub posted: u64,
 }
 
 /// What it is for stands at the head of this file.
@@ -81,6 +91,7 @@ impl World {
             ended: sum(|honest| honest.ended),
             replies: sum(|honest| honest.replies),
             received: sum(|honest| honest.received),
+            posted: self.rim.oracle.post.seen,
         })
     }
 
@@ -187,7 +198,7 @@ impl World {
             rim.now = Instant(rim.now.0 + 2_000_000);
             rim.handle(Input::Wake)?;
             for one in honest.iter_mut() {
-                one.wind_down(round);
+                one.wind_down(round, uids);
                 one.write(rim, usize::MAX);
                 one.read(rim, dice, usize::MAX)?;
             }
@@ -243,7 +254,8 @@ impl World {
     /// Everybody leaves, and nothing is left of them.
     fn end(&mut self) -> Result<(), String> {
         let Self { dice, rim, honest, .. } = self;
-        if dice.one_in(4) {
+        let down = dice.one_in(4);
+        if down {
             rim.handle(Input::Shutdown)?;
         }
         for one in honest.iter_mut() {
@@ -264,8 +276,12 @@ impl World {
             }
             rim.handle(Input::Wake)?;
         }
+        if !down {
+            sweep(rim)?;
+        }
         rim.core.check_invariants();
-        if !rim.core.is_empty() {
+        // What is in queues and events waits for the next one to ask for it, also when the broker goes down.
+        if !down && !rim.core.is_empty() {
             return Err("everybody has left, and something is left of them".into());
         }
         if rim.links.iter().any(Option::is_some) {
@@ -275,43 +291,115 @@ impl World {
     }
 }
 
-/// Asks the broker something over a connection of its own, in one go.
+/// Takes out what is left in queues and events, which outlasts those who put it there: no more and no
+/// less than must be.
+fn sweep(rim: &mut Rim) -> Result<(), String> {
+    // All leases are over by then.
+    rim.now = Instant(rim.now.0 + 60_000_000_000);
+    rim.handle(Input::Wake)?;
+    let certain = rim.oracle.post.certain(QUEUES[0]);
+    for queue in QUEUES {
+        let header = Header { method: QueueMethod::Purge as u32, ..Header::new(Kind::Call) };
+        let answers = converse(rim, queue, ObjectKind::Queue, Verb::Pop, &[(header, Vec::new())])?;
+        let purged = answers.first().ok_or_else(|| format!("`{queue}` cannot be purged"))?.0.seq;
+        if queue == QUEUES[0] && purged < certain {
+            return Err(format!("{purged} messages are left in `{queue}`, and {certain} must be"));
+        }
+    }
+    // Flags come first, all at once, and then each pulse; what finds nothing waits, and the rest are refused.
+    let header = Header { method: SignalMethod::Await as u32, ..Header::new(Kind::Call) };
+    let all = vec![(header, encode(&Await { mask: u64::MAX, pulses: true })); 25];
+    converse(rim, EVENT, ObjectKind::Event, Verb::Subscribe, &all)?;
+    Ok(())
+}
+
+/// Opens something over a connection of its own and calls it; the replies.
+fn converse(
+    rim: &mut Rim,
+    name: &str,
+    kind: ObjectKind,
+    verb: Verb,
+    calls: &[(Header, Vec<u8>)],
+) -> Result<Vec<(Header, Vec<u8>)>, String> {
+    let body = control::Open { name: name.into(), kind: kind as u8, rights: verb.right().0, on_behalf_of: 0 };
+    let open = Header { call: 1 << 32, method: control::Operation::Open as u32, ..Header::new(Kind::Call) };
+    let peer = arrive(rim)?;
+    let opened = exchange(rim, peer, &[(open, encode(&body))])?;
+    let opened: Option<control::Opened> = opened.iter().find_map(|(_, body)| decode(body));
+    let handle = opened.ok_or_else(|| format!("`{name}` cannot be opened"))?.handle;
+    let calls: Vec<(Header, Vec<u8>)> = (2..)
+        .zip(calls)
+        // One after the other in the same slot: each ends at once, or the next ones are refused.
+        .map(|(call, (header, body))| (Header { handle, call: call << 32 | 1, ..*header }, body.clone()))
+        .collect();
+    let answers = exchange(rim, peer, &calls)?;
+    depart(rim, peer)?;
+    Ok(answers)
+}
+
+/// Asks the broker something over a connection of its own.
 fn ask<B: serde::Serialize, A: serde::de::DeserializeOwned>(
     rim: &mut Rim,
     operation: control::Operation,
     body: &B,
 ) -> Result<A, String> {
-    use switchboard_protocol::{
-        Decoder, HELLO_MAGIC, Header, Hello, Kind, VERSION, decode, encode, write_frame,
-    };
+    let peer = arrive(rim)?;
+    let header = Header { call: 1 << 32, method: operation as u32, ..Header::new(Kind::Call) };
+    let answers = exchange(rim, peer, &[(header, encode(body))])?;
+    depart(rim, peer)?;
+    let answer = answers.iter().find_map(|(_, body)| decode(body));
+    answer.ok_or_else(|| format!("no answer to {operation:?}"))
+}
+
+/// Connects somebody who may do everything.
+fn arrive(rim: &mut Rim) -> Result<PeerId, String> {
     // After the pause that a rush of connections may have cost this user.
     rim.now = Instant(rim.now.0 + 10_000_000_000);
     rim.handle(Input::Wake)?;
     let peer = rim.connect(identity(1, 7))?;
-    let slot = peer.slot as usize;
     let hello = Hello { version_min: VERSION, version_max: VERSION, features: 0, program: String::new() };
-    let mut bytes = Vec::new();
     let header = Header { method: HELLO_MAGIC, ..Header::new(Kind::Hello) };
-    write_frame(&mut bytes, header, &[], &[], &encode(&hello));
-    let header = Header { call: 1 << 32, method: operation as u32, ..Header::new(Kind::Call) };
-    write_frame(&mut bytes, header, &[], &[], &encode(body));
-    rim.socket(peer).ok_or("the one who asks is not let in")?.to_broker.extend(bytes);
-    rim.receive(slot, usize::MAX)?;
-    rim.transmit(slot, usize::MAX)?;
-    let link = rim.socket(peer).ok_or("the one who asks is sent away")?;
-    let mut decoder = Decoder::default();
-    decoder.push(link.to_client.make_contiguous());
-    let mut answer = None;
-    while let Ok(Some((header, tail))) = decoder.next() {
-        if header.kind == Kind::Reply {
-            answer = decode(tail);
-        }
-    }
+    exchange(rim, peer, &[(header, encode(&hello))])?;
+    Ok(peer)
+}
+
+fn depart(rim: &mut Rim, peer: PeerId) -> Result<(), String> {
     rim.hang_up(peer, None)?;
-    for _ in 0..100 {
+    while rim.core.next_wake() == Some(Instant(0)) {
         rim.handle(Input::Wake)?;
     }
-    answer.ok_or_else(|| format!("no answer to {operation:?}"))
+    Ok(())
+}
+
+/// Says something in one go; the replies.
+fn exchange(
+    rim: &mut Rim,
+    peer: PeerId,
+    frames: &[(Header, Vec<u8>)],
+) -> Result<Vec<(Header, Vec<u8>)>, String> {
+    let mut bytes = Vec::new();
+    for (header, payload) in frames {
+        write_frame(&mut bytes, *header, &[], &[], payload);
+    }
+    rim.socket(peer).ok_or("the one who asks is not let in")?.to_broker.extend(bytes);
+    let slot = peer.slot as usize;
+    let (mut decoder, mut answers) = (Decoder::default(), Vec::new());
+    for _ in 0..20 {
+        rim.receive(slot, usize::MAX)?;
+        if rim.core.next_wake() == Some(Instant(0)) {
+            rim.handle(Input::Wake)?;
+        }
+        rim.transmit(slot, usize::MAX)?;
+        let link = rim.socket(peer).ok_or("the one who asks is sent away")?;
+        decoder.push(link.to_client.make_contiguous());
+        link.to_client.clear();
+        while let Ok(Some((header, tail))) = decoder.next() {
+            if header.kind == Kind::Reply {
+                answers.push((header, tail.to_vec()));
+            }
+        }
+    }
+    Ok(answers)
 }
 
 fn identity(user: u32, pid: u32) -> Identity {
@@ -347,6 +435,11 @@ fn settings(dice: &mut Dice) -> Settings {
             (Verb::Delegate, all(&["**"])),
             (Verb::Monitor, all(&["**"])),
             (Verb::Admin, all(&["**"])),
+            (Verb::Publish, all(&["msg.**"])),
+            (Verb::Subscribe, all(&["msg.**"])),
+            (Verb::Push, all(&["msg.**"])),
+            (Verb::Pop, all(&["msg.**"])),
+            (Verb::Signal, all(&["msg.**"])),
         ],
     )];
     for user in 2..=4 {
@@ -357,15 +450,20 @@ fn settings(dice: &mut Dice) -> Settings {
             (Verb::Call, all(names)),
             (Verb::Delegate, all(names)),
             (Verb::Monitor, all(&["sim.**", "switchboard"])),
+            (Verb::Publish, all(&["msg.**"])),
+            (Verb::Subscribe, all(if dice.one_in(3) { &["msg.t.*"] } else { &["msg.**"] })),
+            (Verb::Push, all(&["msg.**"])),
+            (Verb::Pop, all(if dice.one_in(3) { &["msg.q"] } else { &["msg.**"] })),
+            (Verb::Signal, all(&["msg.**"])),
         ];
         rules.push(rule(user, grants));
     }
     let user = |dice: &mut Dice| UserLimits {
         connections: 8,
         connections_per_second: 20,
-        handles: 6 + dice.below(30) as u32,
+        handles: 9 + dice.below(30) as u32,
         names: 4,
-        calls_open: 4 + dice.below(12) as u32,
+        calls_open: 5 + dice.below(12) as u32,
         waiting: 2 + dice.below(8) as u32,
         buffered_bytes: 2000 + dice.below(10_000),
         unread_bytes: 10_000 + dice.below(30_000),
@@ -377,7 +475,7 @@ fn settings(dice: &mut Dice) -> Settings {
     let limits = Limits {
         connections_max: 12,
         names_max: 30,
-        handles_max: 100,
+        handles_max: 120,
         calls_open_max: 60,
         waiting_max: 40,
         buffered_bytes_max: 20_000,
@@ -405,5 +503,22 @@ fn settings(dice: &mut Dice) -> Settings {
         users: vec![(2, user(dice))],
     };
     let policy = Policy { own_user: None, rules, priority_max: 2 };
-    Settings { policy, limits, topics: Vec::new(), queues: Vec::new(), files: Vec::new() }
+    let name = |text: &str| Name::new(text).expect("a name");
+    let topics = LASTING.map(|text| TopicSettings {
+        retain: text == LASTING[0],
+        history: if text == LASTING[0] { 3 } else { 0 },
+        history_bytes: 2000,
+        block: text == LASTING[1],
+        ..TopicSettings::of(name(text))
+    });
+    let queues = QUEUES.map(|text| QueueSettings {
+        messages_max: 12,
+        bytes_max: 3000,
+        overflow: if text == QUEUES[1] { Overflow::DropOldest } else { Overflow::Reject },
+        // Only those who want a message to be dead see to it.
+        deliveries_max: 1 << 20,
+        dead_letters: Some(name(QUEUES[2])),
+        ..QueueSettings::of(name(text))
+    });
+    Settings { policy, limits, topics: topics.into(), queues: queues.into(), files: Vec::new() }
 }

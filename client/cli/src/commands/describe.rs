@@ -104,7 +104,8 @@ fn print_topic(topic: &TopicInfo, output: &mut Output) -> Result<(), Failure> {
 
 impl DescriptionView {
     fn print_service(&self, output: &mut Output) -> Result<(), Failure> {
-        output.line(format_args!("kind        {}, {}", self.info.kind, self.info.mode))?;
+        let mode = self.info.mode.map_or_else(String::new, |mode| format!(", {mode}"));
+        output.line(format_args!("kind        {}{mode}", self.info.kind))?;
         output.line(format_args!("epoch       {}", views::epoch(self.info.epoch)))?;
         output.line(format_args!("waiting     {}", self.waiting))?;
         output.line(format_args!("handles     {}", self.handles))?;

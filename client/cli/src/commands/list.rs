@@ -46,7 +46,7 @@ impl List {
             columns.row([
                 view.name,
                 view.kind.to_owned(),
-                view.mode.to_owned(),
+                or_dash(view.mode),
                 or_dash(view.pid),
                 or_dash(view.program),
                 or_dash(view.uid.map(views::user)),
