@@ -12,7 +12,7 @@ use crate::record::{Record, Retained};
 use crate::recovery::Recovery;
 use crate::slab::{NONE, Slab};
 use crate::{Effect, Fact, Payload};
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -72,7 +72,7 @@ pub(crate) struct Segment {
 }
 
 /// What a record is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) enum Thing {
     Message(u32),
     Queue(u32),
@@ -337,7 +337,10 @@ impl<P: Payload> Broker<P> {
         at.live -= 1;
         if TRIM_MIN + 2 * at.live as usize <= at.things.len() {
             let mut things = core::mem::take(&mut at.things);
-            things.retain(|&thing| self.is_in(thing, segment));
+            // One that was said again and again in this segment is there as often: once is enough, and else
+            // there would soon be as much to look through again.
+            let mut once = BTreeSet::new();
+            things.retain(|&thing| self.is_in(thing, segment) && once.insert(thing));
             self.storage.segments[index].things = things;
         }
         // If it was the last one in the oldest segment, that goes behind the next record.
