@@ -87,12 +87,12 @@ impl State {
     /// Keeps a short item of a stream, if it is one and all is well with it.
     #[inline]
     fn take_item(&mut self, frame: &Frame<'_>) -> bool {
-        if !Items::is_short(&frame.header) {
+        if !Items::is_short(frame.header) {
             return false;
         }
-        let Some(tag) = self.session.pass_item(&frame.header) else { return false };
+        let Some(tag) = self.session.pass_item(frame.header) else { return false };
         let connection = self.link.connection;
-        self.keep_item(tag, |items| items.push_short(&frame.header, &frame.tail(), connection));
+        self.keep_item(tag, |items| items.push_short(frame.header, &frame.tail(), connection));
         true
     }
 

@@ -124,7 +124,7 @@ impl Items {
     }
 
     pub(super) fn push(&mut self, frame: Frame<'_>, connection: u64) {
-        let said = Said::of(&frame.header, connection);
+        let said = Said::of(frame.header, connection);
         let handles = frame.handles();
         let extensions =
             if frame.header.ext_len == 0 { Box::default() } else { frame.tail().extensions.into() };
@@ -227,8 +227,8 @@ mod tests {
         let mut inbox = Inbox::new();
         inbox.push(&bytes);
         let frame = inbox.next_frame().expect("well formed").expect("whole");
-        if Items::is_short(&frame.header) {
-            items.push_short(&frame.header, &frame.tail(), 5);
+        if Items::is_short(frame.header) {
+            items.push_short(frame.header, &frame.tail(), 5);
         } else {
             items.push(frame, 5);
         }

@@ -184,23 +184,24 @@ impl Honest {
             return Ok(None);
         }
         let Some(frame) = self.inbox.next_frame().map_err(|error| wrong(&error))? else { return Ok(None) };
+        // As the drivers do: requests are looked at where they lie.
+        if let Some((_, id)) = self.session.take_request(&frame).map_err(|error| wrong(&error))? {
+            let streamed = frame.header.flags & flags::STREAM != 0;
+            let asked = Asked { id, uid: uid_of(frame.payload()), streamed };
+            return Ok(Some(News::Request(asked, frame.handles())));
+        }
         let event = self.session.handle(clock, frame).map_err(|error| wrong(&error))?;
         Ok(Some(match event {
             Some(Event::Ended { tag, end: Ok(answer) }) => {
                 let Answer { frame, .. } = answer;
-                News::Ended(tag, Ok((frame.header, frame.payload().to_vec(), frame.handles())))
+                News::Ended(tag, Ok((*frame.header, frame.payload().to_vec(), frame.handles())))
             }
             Some(Event::Ended { tag, end: Err(error) }) => News::Ended(tag, Err(error.outcome)),
             Some(Event::Item { tag, frame }) => {
-                News::Item(tag, frame.header, frame.payload().to_vec(), frame.handles())
-            }
-            Some(Event::Request { request, frame, .. }) => {
-                let streamed = frame.header.flags & flags::STREAM != 0;
-                let asked = Asked { id: request, uid: uid_of(frame.payload()), streamed };
-                News::Request(asked, frame.handles())
+                News::Item(tag, *frame.header, frame.payload().to_vec(), frame.handles())
             }
             Some(Event::Message { frame, .. }) => {
-                let Header { handle, len, .. } = frame.header;
+                let Header { handle, len, .. } = *frame.header;
                 News::Message(handle, padded(len as usize) as u64, frame.handles())
             }
             Some(Event::HandleRevoked { handle }) => News::Revoked(handle),
