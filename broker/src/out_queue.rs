@@ -49,12 +49,11 @@ impl OutQueue {
         let len = HEADER_BYTES + tail.len();
         assert_eq!(len, header.len as usize, "the core's header counts what it sends: {header:?}");
         let whole = padded(len);
-        self.run.reserve(whole);
-        self.run.extend_from_slice(&header.to_bytes());
-        self.run.extend_from_slice(tail.bytes());
-        if whole > len {
-            self.run.extend_from_slice(&[0; 15][..whole - len]);
-        }
+        let start = self.run.len();
+        self.run.resize(start + whole, 0);
+        let (head, rest) = self.run[start..].split_first_chunk_mut().expect("a header fits into a frame");
+        header.write(head);
+        rest[..tail.len()].copy_from_slice(tail.bytes());
         self.bytes += whole;
     }
 

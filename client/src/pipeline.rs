@@ -173,10 +173,11 @@ impl Pipeline {
         ended.hand_over(|call, end| {
             free.push(call);
             let tag = tags[call as usize];
-            match end {
-                Ended::Short { epoch, payload } => each(tag, Ok(LentReply::short(epoch, payload))),
-                Ended::Other(end) => each(tag, end.map(|reply| LentReply::whole(Reply::of(&board, reply)))),
-            }
+            let end = match end {
+                Ended::Short { epoch, payload } => Ok(LentReply::short(epoch, payload)),
+                Ended::Other(end) => end.map(|reply| LentReply::whole(Reply::of(&board, reply))),
+            };
+            each(tag, end);
         });
         Ok(count)
     }

@@ -209,6 +209,19 @@ pub fn write_frame(
     out.extend_from_slice(&[0; 15][..frame_padding(payload.len())]);
 }
 
+/// The same for a frame of nothing but its header and payload, as most are.
+#[inline(always)]
+pub fn write_plain_frame(out: &mut Vec<u8>, mut header: Header, payload: &[u8]) {
+    let len = HEADER_BYTES + payload.len();
+    assert!(len <= FRAME_BYTES_MAX as usize, "a frame of {len} bytes");
+    header.len = len as u32;
+    let start = out.len();
+    out.resize(start + padded(len), 0);
+    let (head, rest) = out[start..].split_first_chunk_mut().expect("a header fits into a frame");
+    header.write(head);
+    rest[..payload.len()].copy_from_slice(payload);
+}
+
 /// Appends what stands before the payload of a frame, for a payload of `payload_len` bytes that is
 /// written from where it lies, followed by [`frame_padding`] zeros.
 #[inline]

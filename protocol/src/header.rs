@@ -194,23 +194,29 @@ impl Header {
     /// The 64 bytes of this header.
     #[inline]
     pub fn to_bytes(&self) -> [u8; HEADER_BYTES] {
-        let wire = Wire {
-            len: self.len.into(),
-            ext_len: self.ext_len.into(),
-            kind: self.kind as u8,
-            flags: self.flags,
-            priority: self.priority,
-            version: self.version,
-            handles: self.handles.into(),
-            method: self.method.into(),
-            handle: self.handle.into(),
-            call: self.call.into(),
-            deadline: self.deadline.into(),
-            seq: self.seq.into(),
-            epoch: self.epoch.into(),
-            caller: self.caller.into(),
-        };
-        zerocopy::transmute!(wire)
+        let mut bytes = [0; HEADER_BYTES];
+        self.write(&mut bytes);
+        bytes
+    }
+
+    /// Writes the 64 bytes of this header to where they are wanted, field by field.
+    #[inline(always)]
+    pub fn write(&self, bytes: &mut [u8; HEADER_BYTES]) {
+        let wire = Wire::mut_from_bytes(bytes).expect("64 bytes of byte-aligned fields");
+        wire.len = self.len.into();
+        wire.ext_len = self.ext_len.into();
+        wire.kind = self.kind as u8;
+        wire.flags = self.flags;
+        wire.priority = self.priority;
+        wire.version = self.version;
+        wire.handles = self.handles.into();
+        wire.method = self.method.into();
+        wire.handle = self.handle.into();
+        wire.call = self.call.into();
+        wire.deadline = self.deadline.into();
+        wire.seq = self.seq.into();
+        wire.epoch = self.epoch.into();
+        wire.caller = self.caller.into();
     }
 
     /// Bytes of the handle table.

@@ -29,6 +29,7 @@ pub use event::Event;
 pub use extension::{CRITICAL, Extension, Extensions, ExtensionsBuilder, extension_type};
 pub use frame::{
     Decoder, FrameError, Parsed, Parser, Tail, frame_padding, padded, write_frame, write_frame_head,
+    write_plain_frame,
 };
 pub use handshake::{Goodbye, GoodbyeReason, HELLO_MAGIC, Hello, VERSION, Welcome, features};
 pub use header::{HEADER_BYTES, Header, Kind, flags};

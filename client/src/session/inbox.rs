@@ -134,7 +134,7 @@ impl Inbox {
     }
 
     /// The next whole frame; `None` until more came in. After an error the stream is lost.
-    #[inline]
+    #[inline(always)]
     pub fn next_frame(&mut self) -> Result<Option<Frame<'_>>, FrameError> {
         if self.large.is_some() {
             return Ok(self.take_large());
@@ -143,6 +143,21 @@ impl Inbox {
         if !Parser::read(bytes, &mut self.header)? {
             return Ok(None);
         }
+        let len = self.header.len as usize;
+        let is_whole = padded(len) <= bytes.len();
+        if !is_whole || self.header.ext_len != 0 || len > self.frame_bytes_max {
+            return self.next_other();
+        }
+        self.expects_large = padded(len) >= LARGE_FRAME_BYTES;
+        let tail = self.start + HEADER_BYTES..self.start + len;
+        self.start += padded(len);
+        Ok(Some(Frame { header: &self.header, bytes: Bytes::Lent(&self.bytes[tail]) }))
+    }
+
+    /// The same for a frame that is not whole, or has extensions; its header was read.
+    #[inline(never)]
+    fn next_other(&mut self) -> Result<Option<Frame<'_>>, FrameError> {
+        let bytes = &self.bytes[self.start..self.end];
         let header = &self.header;
         if header.len as usize > self.frame_bytes_max {
             return Err(FrameError::Length(header.len));

@@ -6,7 +6,9 @@
 use std::collections::VecDeque;
 use std::io::IoSlice;
 
-use switchboard_protocol::{HandleEntry, Header, frame_padding, write_frame, write_frame_head};
+use switchboard_protocol::{
+    HandleEntry, Header, frame_padding, write_frame, write_frame_head, write_plain_frame,
+};
 
 use crate::Payload;
 
@@ -156,7 +158,11 @@ impl Output {
         handles: &[HandleEntry],
         payload: &[u8],
     ) {
-        write_frame(&mut self.run, header, extensions, handles, payload);
+        if extensions.is_empty() && handles.is_empty() {
+            write_plain_frame(&mut self.run, header, payload);
+        } else {
+            write_frame(&mut self.run, header, extensions, handles, payload);
+        }
     }
 
     /// A frame up to its payload, which whoever lends it writes.

@@ -101,7 +101,9 @@ impl Link {
             };
             // Looked at where it is: moving a frame costs as much as all else here.
             if let Some((_, request)) = self.session.take_request(&frame).map_err(Failure::ended)? {
-                answer(&mut self.session, &mut self.sink, request, frame);
+                if answer(&mut self.session, &mut self.sink, request, &frame) {
+                    self.session.answer_with(request, &mut frame.into_payload(), &[]);
+                }
                 continue;
             }
             match self.session.handle(now, frame) {
@@ -187,9 +189,10 @@ impl Link {
     }
 }
 
-/// Apart from the loop, so that one-way messages do not pay for what they do not need.
+/// Answers a call, unless it is to have back a payload that is too large to be copied: then says so. Apart
+/// from the loop, so that one-way messages do not pay for what they do not need.
 #[inline(never)]
-fn answer(session: &mut Session, sink: &mut Sink, request: RequestId, frame: Frame<'_>) {
+fn answer(session: &mut Session, sink: &mut Sink, request: RequestId, frame: &Frame<'_>) -> bool {
     if frame.header.method == COUNT {
         let answer = sink.answer(frame.payload());
         session.answer(request, &answer, &[]);
@@ -199,8 +202,9 @@ fn answer(session: &mut Session, sink: &mut Sink, request: RequestId, frame: Fra
     } else if frame.payload().len() < LARGE_BYTES {
         session.answer(request, frame.payload(), &[]);
     } else {
-        session.answer_with(request, &mut frame.into_payload(), &[]);
+        return true;
     }
+    false
 }
 
 fn lost(error: io::Error) -> Failure {
