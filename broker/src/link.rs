@@ -146,9 +146,9 @@ impl Links {
     }
 }
 
-/// What is asked of a socket by which large frames leave: as much as clients ask of theirs. Every piece that
-/// a frame is written in costs a wake-up of both sides.
-const SEND_BUFFER_BYTES: usize = 1 << 20;
+/// What is asked of a socket by which large frames leave: as much as clients ask of theirs, and for the same
+/// reason.
+const SEND_BUFFER_BYTES: usize = 288 << 10;
 
 /// Links that may have it at once: kernel memory that peers who do not read hold back.
 const ROOMY_MAX: usize = 64;

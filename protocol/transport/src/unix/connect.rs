@@ -55,10 +55,14 @@ impl ConnectError {
     }
 }
 
-/// What the kernel holds of what we send: a message of 1 MiB goes with one write, where the system allows
-/// that (`net.core.wmem_max`). Only on our side: what is sent is charged to its sender, and the broker
-/// must not owe so much to each of those who do not read.
-const SEND_BUFFER_BYTES: usize = 1 << 20;
+/// What the kernel holds of what we send (of which it counts half as its own), where the system allows that
+/// (`net.core.wmem_max`). Only on our side: what is sent is charged to its sender, and the broker must not
+/// owe so much to each of those who do not read.
+///
+/// Every piece that a frame is written in costs a wake-up of both sides, and a piece larger than the caches has
+/// to come from memory again. Calls of 1 MiB on a machine with 2 MiB of second-level cache, on one core and
+/// on two: with 208 KiB 530 and 985 µs, 288 KiB 525 and 765, 320 KiB 575 and 705, 1 MiB 575 and 625.
+const SEND_BUFFER_BYTES: usize = 288 << 10;
 
 /// Connects to the socket at `path`. Waits while the broker's queue of new connections is full.
 pub fn connect(path: &Path) -> Result<Stream, ConnectError> {
