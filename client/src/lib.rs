@@ -86,7 +86,7 @@ pub use service::Service;
 pub use session::Method;
 pub use signal::Signal;
 pub use stream::ReplyStream;
-pub use subscription::{Delivery, Message, SubscribeBuilder, Subscription};
+pub use subscription::{Delivery, LentDelivery, LentMessage, Message, SubscribeBuilder, Subscription};
 pub use switchboard_protocol::queue::{
     DeadLetter, LeaseId, LeaseKind, Level, NackHow, Overflow, QueueInfo, Redriven,
 };

@@ -81,13 +81,35 @@ pub enum Delivery {
 /// A message that was published. Reads as its payload.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Message {
-    topic: Arc<str>,
-    position: u64,
-    sequence: u64,
-    is_earlier: bool,
-    method: u32,
-    caller: u64,
+    head: Head,
     payload: Payload,
+}
+
+/// What [`Subscription::drain`] hands over.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub enum LentDelivery<'a> {
+    /// A message.
+    Message(LentMessage<'a>),
+    /// As [`Delivery::Lost`].
+    Lost {
+        /// The first of them.
+        from: u64,
+        /// The last of them.
+        to: u64,
+    },
+    /// As [`Delivery::Restored`].
+    Restored {
+        /// The last position before what comes.
+        position: u64,
+    },
+}
+
+/// A message that is still where it was received. Reads as its payload; [`LentMessage::to_message`] keeps it.
+#[derive(Clone, Copy)]
+pub struct LentMessage<'a> {
+    head: &'a Head,
+    payload: &'a [u8],
 }
 
 /// A frame of many messages of which some are not given out yet.
@@ -98,6 +120,7 @@ struct Unpacking {
 }
 
 /// What is known of a message beside its payload.
+#[derive(Clone, PartialEq, Eq)]
 struct Head {
     topic: Arc<str>,
     position: u64,
@@ -108,10 +131,12 @@ struct Head {
 }
 
 impl Head {
+    /// Becomes that of the next message of its frame.
     #[inline]
-    fn with(self, payload: Payload) -> Message {
-        let Self { topic, position, sequence, is_earlier, method, caller } = self;
-        Message { topic, position, sequence, is_earlier, method, caller, payload }
+    fn step(&mut self) {
+        self.sequence += 1;
+        // Earlier messages have no positions in a subscription by pattern.
+        self.position += u64::from(self.position != 0);
     }
 }
 
@@ -302,6 +327,54 @@ impl Subscription {
         self.fetch(Until::At(0))
     }
 
+    /// Waits, at most so long, until something is here, and hands over all that is, where it lies: for who
+    /// takes so many that making a [`Message`] of each would cost more than what is done with it. Returns how
+    /// many that were; 0 when the time is up.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use switchboard::LentDelivery;
+    /// # let broker = switchboard_broker::Embedded::start(&switchboard_broker::Options::default())?;
+    /// # let board = switchboard::Board::builder().socket(broker.socket()).connect()?;
+    /// let samples = board.topic("acme.samples");
+    /// let mut subscription = samples.subscribe().start()?;
+    /// samples.publish_all((0..1000u32).map(u32::to_le_bytes))?;
+    /// let mut taken = 0;
+    /// while taken < 1000 {
+    ///     taken += subscription.drain(Duration::from_secs(10), |delivery| match delivery {
+    ///         LentDelivery::Message(sample) => assert_eq!(sample.len(), 4),
+    ///         other => panic!("{other:?}"),
+    ///     })?;
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`Subscription::next_timeout`].
+    pub fn drain(
+        &mut self,
+        timeout: Duration,
+        mut each: impl FnMut(LentDelivery<'_>),
+    ) -> Result<usize, CallError> {
+        let mut count = self.reader.unpack_all(&mut each);
+        while count == 0 {
+            let Some(delivery) = self.fetch(Until::At(after(timeout)))? else { return Ok(0) };
+            each(delivery.lend());
+            count = 1 + self.reader.unpack_all(&mut each);
+        }
+        // What came along; how a connection is lost is for the next time.
+        while self.flow.is_ready() {
+            let reader = &mut self.reader;
+            if let Some(Some(delivery)) = self.flow.take(|item| reader.take(item)) {
+                each(delivery.lend());
+                count += 1;
+            }
+            count += self.reader.unpack_all(&mut each);
+        }
+        Ok(count)
+    }
+
     fn fetch(&mut self, until: Until) -> Result<Option<Delivery>, CallError> {
         loop {
             if let Some(delivery) = self.reader.unpack() {
@@ -368,19 +441,31 @@ impl Reader {
             return None;
         };
         unpacking.at += switchboard_protocol::part_bytes(part.payload.len());
-        let next = &mut unpacking.next;
-        let head = Head { topic: Arc::clone(&next.topic), ..*next };
-        next.sequence += 1;
-        // Earlier messages have no positions in a subscription by pattern.
-        next.position += u64::from(next.position != 0);
-        let message = head.with(Payload::copy_from(part.payload));
+        let head = unpacking.next.clone();
+        unpacking.next.step();
+        let message = Message { head, payload: Payload::copy_from(part.payload) };
         Some(self.message(message))
+    }
+
+    /// Hands over what is left of the frame that is being taken apart; how many messages that were.
+    fn unpack_all(&mut self, each: &mut impl FnMut(LentDelivery<'_>)) -> usize {
+        let Some(Unpacking { batch, at, mut next }) = self.unpacking.take() else { return 0 };
+        let mut count = 0;
+        for part in Parts::of(&batch[at..]) {
+            if !next.is_earlier {
+                self.position = next.position;
+            }
+            each(LentDelivery::Message(LentMessage { head: &next, payload: part.payload }));
+            next.step();
+            count += 1;
+        }
+        count
     }
 
     #[inline]
     fn message(&mut self, message: Message) -> Delivery {
-        if !message.is_earlier {
-            self.position = message.position;
+        if !message.is_earlier() {
+            self.position = message.position();
         }
         Delivery::Message(message)
     }
@@ -408,7 +493,7 @@ impl Reader {
                     self.unpacking = Some(Unpacking { batch: item.into_payload(), at: 0, next });
                     return None;
                 }
-                Some(self.message(next.with(item.into_payload())))
+                Some(self.message(Message { head: next, payload: item.into_payload() }))
             }
             Sort::Lost => {
                 self.position = self.position.max(said.deadline);
@@ -437,41 +522,104 @@ impl Iterator for Subscription {
     }
 }
 
+impl Delivery {
+    fn lend(&self) -> LentDelivery<'_> {
+        match *self {
+            Self::Message(ref message) => {
+                LentDelivery::Message(LentMessage { head: &message.head, payload: &message.payload })
+            }
+            Self::Lost { from, to } => LentDelivery::Lost { from, to },
+            Self::Restored { position } => LentDelivery::Restored { position },
+        }
+    }
+}
+
+impl LentMessage<'_> {
+    /// As [`Message::topic`].
+    pub fn topic(&self) -> &str {
+        &self.head.topic
+    }
+
+    /// As [`Message::position`].
+    pub fn position(&self) -> u64 {
+        self.head.position
+    }
+
+    /// As [`Message::sequence`].
+    pub fn sequence(&self) -> u64 {
+        self.head.sequence
+    }
+
+    /// As [`Message::is_earlier`].
+    pub fn is_earlier(&self) -> bool {
+        self.head.is_earlier
+    }
+
+    /// The payload.
+    #[inline]
+    pub fn payload(&self) -> &[u8] {
+        self.payload
+    }
+
+    /// The message, kept, with all that is known of it.
+    pub fn to_message(&self) -> Message {
+        Message { head: self.head.clone(), payload: Payload::copy_from(self.payload) }
+    }
+}
+
+impl Deref for LentMessage<'_> {
+    type Target = [u8];
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        self.payload
+    }
+}
+
+impl fmt::Debug for LentMessage<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LentMessage")
+            .field("topic", &self.topic())
+            .field("position", &self.position())
+            .field("payload", &self.payload)
+            .finish_non_exhaustive()
+    }
+}
+
 impl Message {
     /// The name of its topic.
     pub fn topic(&self) -> &str {
-        &self.topic
+        &self.head.topic
     }
 
     /// Its place in the subscription: its sequence number, or, in a subscription by pattern, counted
     /// over everything that came by it. 0 for an earlier message of a subscription by pattern.
     pub fn position(&self) -> u64 {
-        self.position
+        self.head.position
     }
 
     /// Its number in its topic, from 1.
     pub fn sequence(&self) -> u64 {
-        self.sequence
+        self.head.sequence
     }
 
     /// Whether it is of before the subscription: retained, or of the history.
     pub fn is_earlier(&self) -> bool {
-        self.is_earlier
+        self.head.is_earlier
     }
 
     /// What [`crate::PublishBuilder::method`] was given; 0 otherwise.
     pub fn method(&self) -> u32 {
-        self.method
+        self.head.method
     }
 
     /// The publisher's user id, as the kernel said when it connected.
     pub fn uid(&self) -> u32 {
-        self.caller as u32
+        self.head.caller as u32
     }
 
     /// The publisher's process id, as the kernel said when it connected.
     pub fn pid(&self) -> u32 {
-        (self.caller >> 32) as u32
+        (self.head.caller >> 32) as u32
     }
 
     /// The payload.
@@ -501,8 +649,8 @@ impl AsRef<[u8]> for Message {
 impl fmt::Debug for Message {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Message")
-            .field("topic", &self.topic)
-            .field("position", &self.position)
+            .field("topic", &self.topic())
+            .field("position", &self.position())
             .field("payload", &self.payload)
             .finish_non_exhaustive()
     }

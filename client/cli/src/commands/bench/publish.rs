@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use clap::Args;
-use switchboard::{Board, Delivery, SlowPolicy, Topic};
+use switchboard::{Board, LentDelivery, SlowPolicy, Topic};
 use switchboard_transport::clock;
 
 use super::report::{Report, Times};
@@ -140,13 +140,15 @@ impl BenchSubscriber {
         for count in [self.warm_up, self.count] {
             let mut sink = Sink::new(Expected { size: self.size, stride: stride(count) });
             while sink.verified() < count && !sink.is_wrong() {
-                match subscription.next_timeout(SILENCE)? {
-                    Some(Delivery::Message(message)) => sink.take(&message),
-                    Some(Delivery::Lost { from, to }) => {
+                let came = subscription.drain(SILENCE, |delivery| match delivery {
+                    LentDelivery::Message(message) => sink.take(&message),
+                    LentDelivery::Lost { from, to } => {
                         sink.fail(format!("those at positions {from} to {to} were dropped"));
                     }
-                    Some(other) => sink.fail(format!("{other:?} came in between")),
-                    None => sink.fail(format!("nothing came for {SILENCE:?}")),
+                    other => sink.fail(format!("{other:?} came in between")),
+                })?;
+                if came == 0 {
+                    sink.fail(format!("nothing came for {SILENCE:?}"));
                 }
             }
             say(context, &serde_json::to_string(&sink.report(Expected::default())).map_err(Failure::ended)?)?;
