@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::driver::{Awaits, Ended, Guard, MailId, Mailbox, Patience, Shared, Until};
+use crate::driver::{Ended, Guard, MailId, Mailbox, Patience, Shared};
 use crate::session::CallSpec;
 use crate::{CallBuilder, CallError, Context, LentReply, Reply, Service};
 
@@ -150,23 +150,7 @@ impl Pipeline {
         }
         let board = Arc::clone(&self.service.target.board);
         let state = self.open_staged(&board);
-        let slot = self.mailbox as usize;
-        let ended = &mut self.ended;
-        let (state, _) = board.wait(
-            state,
-            Until::CallEnds,
-            Awaits::Mailbox(self.mailbox),
-            |_, _| {},
-            |state| {
-                let mailbox = state.mailboxes[slot].as_mut().expect("this pipeline's own");
-                if mailbox.is_empty() {
-                    return None;
-                }
-                std::mem::swap(mailbox, ended);
-                Some(())
-            },
-        );
-        board.release(state);
+        board.wait_mail(state, self.mailbox, &mut self.ended);
         let count = self.ended.len();
         self.open -= count;
         let Self { ended, tags, free, .. } = self;
@@ -241,9 +225,7 @@ impl Pipeline {
 impl Drop for Pipeline {
     fn drop(&mut self) {
         let board = &self.service.target.board;
-        let mut state = board.lock();
-        state.remove_mailbox(self.mailbox);
-        board.write_and_release(state);
+        board.close_mailbox(self.mailbox);
     }
 }
 

@@ -8,9 +8,7 @@ use switchboard_protocol::queue::{QUEUE_PRIORITIES, QueueMethod};
 use switchboard_protocol::{Outcome, PART_HEADER_BYTES, part_bytes, write_part};
 
 use crate::batch::{FRAME_BYTES_MAX, PART_BYTES_MAX};
-use crate::driver::{
-    Awaits, CallParams, Ended, Guard, MailId, Mailbox, Patience, Shared, Target, Until, after,
-};
+use crate::driver::{CallParams, Ended, Guard, MailId, Mailbox, Patience, Shared, Target, after};
 use crate::session::{CallSpec, Method};
 use crate::{CallError, Context, PushBuilder, Pushed, Queue};
 
@@ -203,23 +201,7 @@ impl PushPipeline {
         }
         let board = Arc::clone(&self.queue.pusher().target.board);
         let state = self.open_staged(&board);
-        let slot = self.mailbox as usize;
-        let ended = &mut self.ended;
-        let (state, _) = board.wait(
-            state,
-            Until::CallEnds,
-            Awaits::Mailbox(self.mailbox),
-            |_, _| {},
-            |state| {
-                let mailbox = state.mailboxes[slot].as_mut().expect("this pipeline's own");
-                if mailbox.is_empty() {
-                    return None;
-                }
-                std::mem::swap(mailbox, ended);
-                Some(())
-            },
-        );
-        board.release(state);
+        board.wait_mail(state, self.mailbox, &mut self.ended);
         Ok(self.hand_over(each))
     }
 
@@ -427,9 +409,7 @@ fn only_payload(batch: &[u8]) -> &[u8] {
 impl Drop for PushPipeline {
     fn drop(&mut self) {
         let board = &self.queue.pusher().target.board;
-        let mut state = board.lock();
-        state.remove_mailbox(self.mailbox);
-        board.write_and_release(state);
+        board.close_mailbox(self.mailbox);
     }
 }
 

@@ -374,14 +374,7 @@ impl Queue {
     ///
     /// `PeerDied`: nobody knows.
     pub fn ack_all(&self, leases: &[LeaseId]) -> Result<Acked, CallError> {
-        match leases {
-            [] => Ok(Acked::default()),
-            [lease] => Acked::of_one(self.ack(*lease), *lease),
-            leases => {
-                let reply = self.operate(&self.ends.popper, QueueMethod::Ack, &ack_body(leases))?;
-                Ok(Acked::of(reply, leases))
-            }
-        }
+        self.begin_ack(leases)?.wait()
     }
 
     /// [`Queue::ack_all`] that does not wait: the next messages are dealt with while it is on its way.

@@ -38,15 +38,6 @@ pub enum FrameError {
     Handles(u16),
 }
 
-/// What the start of a byte stream holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Parsed {
-    /// Less than a header.
-    Nothing,
-    /// A valid header; its frame may or may not be whole yet.
-    Header(Header),
-}
-
 /// The rules by which one connection's headers are read.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Parser;
@@ -78,16 +69,8 @@ pub const fn padded(len: usize) -> usize {
 }
 
 impl Parser {
-    /// Reads the header at the start of `bytes`, which begin with a frame.
-    #[inline]
-    pub fn header(bytes: &[u8]) -> Result<Parsed, FrameError> {
-        let mut header = Header::new(Kind::Goodbye);
-        let whole = Self::read(bytes, &mut header)?;
-        Ok(if whole { Parsed::Header(header) } else { Parsed::Nothing })
-    }
-
-    /// The same into a header that the caller has; whether there was a whole one. After `false` or an error
-    /// what it says means nothing.
+    /// Reads the header at the start of `bytes`, which begin with a frame, into one that the caller has; whether
+    /// there was a whole one. After `false` or an error what it says means nothing.
     #[inline(always)]
     pub fn read(bytes: &[u8], header: &mut Header) -> Result<bool, FrameError> {
         let Some(bytes) = bytes.first_chunk::<HEADER_BYTES>() else { return Ok(false) };
@@ -161,7 +144,10 @@ impl Decoder {
     #[expect(clippy::should_implement_trait, reason = "it lends from itself, which Iterator cannot say")]
     pub fn next(&mut self) -> Result<Option<(Header, &[u8])>, FrameError> {
         let bytes = &self.bytes[self.start..];
-        let Parsed::Header(header) = Parser::header(bytes)? else { return Ok(None) };
+        let mut header = Header::new(Kind::Goodbye);
+        if !Parser::read(bytes, &mut header)? {
+            return Ok(None);
+        }
         let extensions_end = HEADER_BYTES + usize::from(header.ext_len);
         // As soon as the area is there, so that a bad one shows no matter how the stream is split.
         if !self.extension_checked && bytes.len() >= extensions_end {

@@ -28,7 +28,7 @@ pub use batch::{PART_HEADER_BYTES, Part, Parts, part_bytes, write_part};
 pub use event::Event;
 pub use extension::{CRITICAL, Extension, Extensions, ExtensionsBuilder, extension_type};
 pub use frame::{
-    Decoder, FrameError, Parsed, Parser, Tail, frame_padding, padded, write_frame, write_frame_head,
+    Decoder, FrameError, Parser, Tail, frame_padding, padded, write_frame, write_frame_head,
     write_plain_frame,
 };
 pub use handshake::{Goodbye, GoodbyeReason, HELLO_MAGIC, Hello, VERSION, Welcome, features};

@@ -17,8 +17,8 @@ use switchboard_protocol::queue::{CreateQueue, Extend, LeaseId, Level, Nack, Ove
 use switchboard_protocol::signal::{Await, Pulse, Raise};
 use switchboard_protocol::topic::{Subscribe, Will};
 use switchboard_protocol::{
-    ExtensionsBuilder, FrameError, HELLO_MAGIC, Header, Hello, Instant, Kind, Name, Parsed, Parser, PeerId,
-    VERSION, encode, extension_type, flags, write_part,
+    ExtensionsBuilder, FrameError, HELLO_MAGIC, Header, Hello, Instant, Kind, Name, Parser, PeerId, VERSION,
+    encode, extension_type, flags, write_part,
 };
 
 struct Dice(u64);
@@ -234,9 +234,9 @@ fn frame(dice: &mut Dice, from: PeerId, known: &[u64], handles: &[u64], now: u64
     }
     header.len = 64 + tail.len() as u32;
     // What the daemon would hand in, it hands in parsed: the header must be one that parsing lets by.
-    match Parser::header(&header.to_bytes()) {
-        Ok(Parsed::Header(header)) => Input::Frame { from, header, tail },
-        Ok(Parsed::Nothing) => unreachable!("a whole header"),
+    match Parser::read(&header.to_bytes(), &mut header) {
+        Ok(true) => Input::Frame { from, header, tail },
+        Ok(false) => unreachable!("a whole header"),
         Err(why) => {
             assert!(!matches!(why, FrameError::Version(_)), "the version is right");
             Input::Broken { from, why: switchboard_core::Breach::Frame(why) }

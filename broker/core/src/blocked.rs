@@ -28,6 +28,7 @@ pub(crate) struct Blocked<P> {
     bytes: u64,
     pub(crate) by_queue: Links,
 }
+
 impl<P: Payload> Broker<P> {
     /// A push waits for room in a full queue.
     #[expect(clippy::too_many_arguments, reason = "a push and what it needs")]

@@ -3,9 +3,9 @@
 //! Short replies lie side by side in one buffer: nothing is made of them before somebody wants them, and
 //! nothing large is moved. Their calls have no tickets; the session's `tag` says whose they are.
 
-use super::state::State;
+use super::state::{Guard, Shared, State};
 use super::ticket::End;
-use super::wait::Awaits;
+use super::wait::{Awaits, Until};
 
 /// Longer replies are kept as they are handed over, so that they are not copied twice.
 const SHORT_BYTES: usize = 1 << 10;
@@ -115,6 +115,34 @@ impl Mailbox {
     }
 }
 
+impl Shared {
+    /// Waits until a pipeline's calls have ended, at least one, and takes all ends that there are.
+    pub(crate) fn wait_mail(&self, state: Guard<'_>, slot: u32, ended: &mut Mailbox) {
+        let (state, _) = self.wait(
+            state,
+            Until::CallEnds,
+            Awaits::Mailbox(slot),
+            |_, _| {},
+            |state| {
+                let mailbox = state.mailboxes[slot as usize].as_mut().expect("this pipeline's own");
+                if mailbox.is_empty() {
+                    return None;
+                }
+                std::mem::swap(mailbox, ended);
+                Some(())
+            },
+        );
+        self.release(state);
+    }
+
+    /// A pipeline is gone.
+    pub(crate) fn close_mailbox(&self, slot: u32) {
+        let mut state = self.lock();
+        state.remove_mailbox(slot);
+        self.write_and_release(state);
+    }
+}
+
 impl State {
     /// Room for a pipeline's ends.
     pub(crate) fn add_mailbox(&mut self) -> u32 {
@@ -128,7 +156,7 @@ impl State {
     }
 
     /// The pipeline is gone: its open calls are given up, and what has come is given back.
-    pub(crate) fn remove_mailbox(&mut self, slot: u32) {
+    fn remove_mailbox(&mut self, slot: u32) {
         let mailbox = self.mailboxes[slot as usize].take();
         mailbox.unwrap_or_default().hand_over(|_, end| {
             if let Ended::Other(Ok(reply)) = end {

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 
 use switchboard_core::{Breach, Broker, Departure, Effect, Identity, Input, Instance, SendTail, Settings};
-use switchboard_protocol::{Extensions, HEADER_BYTES, Header, Instant, Kind, Parsed, Parser, PeerId, padded};
+use switchboard_protocol::{Extensions, HEADER_BYTES, Header, Instant, Kind, Parser, PeerId, padded};
 
 use super::oracle::Oracle;
 use super::tamper::Tamper;
@@ -230,11 +230,12 @@ impl Rim {
             link.arrived.clear();
             Some(Input::Broken { from, why: Breach::Frame(error) })
         };
-        let header = match Parser::header(&link.arrived) {
-            Ok(Parsed::Nothing) => return None,
-            Ok(Parsed::Header(header)) => header,
+        let mut header = Header::new(Kind::Goodbye);
+        match Parser::read(&link.arrived, &mut header) {
+            Ok(true) => {}
+            Ok(false) => return None,
             Err(error) => return broken(link, error),
-        };
+        }
         let extensions_end = HEADER_BYTES + usize::from(header.ext_len);
         if let Some(area) = link.arrived.get(HEADER_BYTES..extensions_end)
             && Extensions::parse(area).is_none()
